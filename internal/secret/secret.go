@@ -33,10 +33,17 @@ type Bytes struct {
 	p **[]byte
 }
 
+// box is what a Bytes points to, so that a secret costs one allocation.
+type box struct {
+	b []byte
+	p *[]byte
+}
+
 // New takes ownership of b: the caller must not use b afterwards.
 func New(b []byte) Bytes {
-	p := &b
-	return Bytes{p: &p}
+	x := &box{b: b}
+	x.p = &x.b
+	return Bytes{p: &x.p}
 }
 
 // Copy holds a copy of b; the caller keeps b.
@@ -61,6 +68,10 @@ func (b Bytes) Expose() []byte {
 	}
 	return **b.p
 }
+
+// Present tells an empty secret from none: the zero value is not present, nor
+// is what UnmarshalText never filled.
+func (b Bytes) Present() bool { return b.p != nil }
 
 // Len is the number of bytes.
 func (b Bytes) Len() int { return len(b.Expose()) }

@@ -1,0 +1,53 @@
+package vault
+
+// Operation is a row of the operation table: all that the gate needs to know.
+type Operation struct {
+	Name     string // in the audit log
+	Action   string // in policies
+	PCI      string // PCI DSS v4.0.1 requirement 10.2.1.x that asks for the entry
+	Kind     string // what the operation touches, in the audit log
+	Mutates  bool   // changes stored data
+	Releases bool   // answers with cardholder data in clear
+	Sealed   bool   // works while the tenant is locked
+}
+
+// The operations.
+var (
+	OpCardStore    = &Operation{Name: "card.store", Action: "card:Store", PCI: "10.2.1.1", Kind: "card", Mutates: true}
+	OpCardRetrieve = &Operation{Name: "card.retrieve", Action: "card:Retrieve", PCI: "10.2.1.1", Kind: "card", Releases: true}
+	OpCardDelete   = &Operation{Name: "card.delete", Action: "card:Delete", PCI: "10.2.1.7", Kind: "card", Mutates: true}
+	OpFingerprint  = &Operation{Name: "fingerprint.get", Action: "card:Fingerprint", PCI: "10.2.1.1", Kind: "fingerprint", Mutates: true}
+
+	OpDataStore    = &Operation{Name: "data.store", Action: "data:Store", PCI: "10.2.1.1", Kind: "json", Mutates: true}
+	OpDataRetrieve = &Operation{Name: "data.retrieve", Action: "data:Retrieve", PCI: "10.2.1.1", Kind: "json", Releases: true}
+	OpDataDelete   = &Operation{Name: "data.delete", Action: "data:Delete", PCI: "10.2.1.7", Kind: "json", Mutates: true}
+
+	OpHolderCreate = &Operation{Name: "holder.create", Action: "holder:Create", PCI: "10.2.1.7", Kind: "holder", Mutates: true}
+	OpRecordExpire = &Operation{Name: "record.expire", Action: "record:Expire", PCI: "10.2.1.7", Kind: "record", Mutates: true, Sealed: true}
+	OpKeyCreate    = &Operation{Name: "key.create", Action: "key:Create", PCI: "10.2.1.7", Kind: "key", Mutates: true}
+
+	OpCustodianPart   = &Operation{Name: "custodian.part", Action: "custodian:Submit", PCI: "10.2.1.2", Kind: "custodian", Sealed: true}
+	OpCustodianUnlock = &Operation{Name: "custodian.unlock", Action: "custodian:Unlock", PCI: "10.2.1.2", Kind: "custodian", Sealed: true}
+	OpCustodianLock   = &Operation{Name: "custodian.lock", Action: "custodian:Lock", PCI: "10.2.1.2", Kind: "custodian", Sealed: true}
+	OpCustodianStatus = &Operation{Name: "custodian.status", Action: "custodian:Status", PCI: "10.2.1.2", Kind: "custodian", Sealed: true}
+	OpCustodianInit   = &Operation{Name: "custodian.init", Action: "custodian:Init", PCI: "10.2.1.5", Kind: "custodian", Mutates: true, Sealed: true}
+	OpCustodianRekey  = &Operation{Name: "custodian.rekey", Action: "custodian:Rekey", PCI: "10.2.1.5", Kind: "custodian", Mutates: true, Sealed: true}
+
+	OpDiagnose  = &Operation{Name: "health.diagnose", Action: "health:Diagnose", PCI: "10.2.1.2", Kind: "system"}
+	OpRequest   = &Operation{Name: "request", Action: "request:Any", PCI: "10.2.1.4", Kind: "system", Sealed: true} // a request refused before it named an operation
+	OpLogOpen   = &Operation{Name: "log.open", Action: "log:Open", PCI: "10.2.1.6", Kind: "log", Sealed: true}
+	OpLogClose  = &Operation{Name: "log.close", Action: "log:Close", PCI: "10.2.1.6", Kind: "log", Sealed: true}
+	OpLogRead   = &Operation{Name: "log.read", Action: "log:Read", PCI: "10.2.1.3", Kind: "log", Sealed: true}
+	OpTenantsLd = &Operation{Name: "tenants.load", Action: "tenants:Load", PCI: "10.2.1.7", Kind: "tenant", Sealed: true}
+)
+
+// Operations is the operation table.
+func Operations() []*Operation {
+	return []*Operation{
+		OpCardStore, OpCardRetrieve, OpCardDelete, OpFingerprint,
+		OpDataStore, OpDataRetrieve, OpDataDelete,
+		OpHolderCreate, OpRecordExpire, OpKeyCreate,
+		OpCustodianPart, OpCustodianUnlock, OpCustodianLock, OpCustodianStatus, OpCustodianInit, OpCustodianRekey,
+		OpDiagnose, OpRequest, OpLogOpen, OpLogClose, OpLogRead, OpTenantsLd,
+	}
+}
