@@ -1,0 +1,116 @@
+package vault
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha512"
+	"errors"
+	"fmt"
+
+	"cardea/internal/iam"
+	"cardea/internal/secret"
+)
+
+// fingerprintLength is the length of a fingerprint id in characters.
+const fingerprintLength = 20
+
+const alphanumeric = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+// FingerprintRequest asks for the id that stands for Data under the caller's Key.
+type FingerprintRequest struct {
+	Tenant string
+	Data   secret.Bytes
+	Key    secret.Bytes
+	Wanted string // used only if the fingerprint is new; empty makes a random id
+}
+
+// Fingerprint returns the id of data, making it if it is new. What is stored is
+// keyed by a key of the tenant besides the caller's, so that neither the database
+// nor the caller's key is enough to test numbers against it (PCI DSS 3.5.1.1).
+func (s *Service) Fingerprint(ctx context.Context, who iam.Principal, r FingerprintRequest) (string, error) {
+	var id string
+	err := s.do(ctx, who, OpFingerprint, Target{Tenant: r.Tenant, RequestID: RequestID(ctx)}, func(c *call) error {
+		if r.Wanted != "" && !ValidFingerprintID(r.Wanted) {
+			return &ValidationError{Field: "x-fingerprint-id", Reason: "must be exactly 20 alphanumeric characters"}
+		}
+		peer := lockerFingerprint(r.Key.Expose(), r.Data.Expose())
+		hash, err := s.keys.MAC(ctx, r.Tenant, PurposeFingerprint, peer)
+		if err != nil {
+			return fmt.Errorf("fingerprint hash: %w", err)
+		}
+		id, err = s.fingerprintID(ctx, c, r, hash)
+		c.entry.Resource.Reference = id
+		return err
+	})
+	if err != nil {
+		return "", err
+	}
+	return id, nil
+}
+
+func (s *Service) fingerprintID(ctx context.Context, c *call, r FingerprintRequest, hash MAC) (string, error) {
+	id, err := s.store.Fingerprint(ctx, hash)
+	if !errors.Is(err, ErrNotFound) {
+		c.entry.Result = "existed"
+		return id, err
+	}
+	id = r.Wanted
+	if id == "" {
+		id = randomAlphanumeric(fingerprintLength)
+	}
+	c.entry.Resource.Reference = id
+	e, err := c.with("created")
+	if err != nil {
+		return "", err
+	}
+	id, created, err := s.store.PutFingerprint(ctx, r.Tenant, hash, id, e)
+	switch {
+	case err != nil:
+		return "", err
+	case created:
+		c.done()
+	default:
+		c.entry.Result = "existed"
+	}
+	return id, nil
+}
+
+// lockerFingerprint is the locker's own fingerprint, HMAC-SHA-512 twice, from
+// which a stored one can be imported.
+func lockerFingerprint(key, data []byte) []byte {
+	inner := hmac.New(sha512.New, key)
+	inner.Write(data)
+	outer := hmac.New(sha512.New, key)
+	outer.Write(inner.Sum(nil))
+	return outer.Sum(nil)
+}
+
+// ValidFingerprintID reports whether id may be asked for.
+func ValidFingerprintID(id string) bool {
+	if len(id) != fingerprintLength {
+		return false
+	}
+	for _, r := range id {
+		if (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') {
+			return false
+		}
+	}
+	return true
+}
+
+// randomAlphanumeric draws n characters without modulo bias.
+func randomAlphanumeric(n int) string {
+	out := make([]byte, 0, n)
+	var pool [64]byte
+	for {
+		rand.Read(pool[:]) //nolint:errcheck // never fails (Go 1.24)
+		for _, b := range pool {
+			if b &= 63; int(b) < len(alphanumeric) {
+				if out = append(out, alphanumeric[b]); len(out) == n {
+					return string(out)
+				}
+			}
+		}
+	}
+}
