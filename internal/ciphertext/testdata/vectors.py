@@ -1,0 +1,87 @@
+#!/usr/bin/env python3
+"""Writes record.json, wrapped.json and mac.json beside itself.
+
+A second implementation of docs/spec/record.md and wrapped-key.md on the
+"cryptography" package, sharing no code with the product. Inputs are fixed, so
+a run changes nothing unless the specification changed.
+"""
+import hashlib, hmac, json, os, struct, uuid
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+def lp(b):
+    return struct.pack(">I", len(b)) + b
+
+
+def context(label, *fields):
+    return lp(label.encode()) + b"".join(lp(f) for f in fields)
+
+
+def bytes_of(what, n):
+    """n bytes that look random and say where they come from."""
+    return hashlib.shake_256(("cardea vector " + what).encode()).digest(n)
+
+
+def box(ikm, salt, nonce, ctx, plaintext):
+    okm = HKDF(SHA256(), 64, salt, ctx).derive(ikm)
+    return okm, salt + okm[32:] + nonce + AESGCM(okm[:32]).encrypt(nonce, plaintext, ctx)
+
+
+def record(name, plaintext, entity, **b):
+    key, salt, nonce = bytes_of(name + " key", 32), bytes_of(name + " salt", 32), bytes_of(name + " nonce", 12)
+    secret = bytes_of(name + " entity", 32) if entity else b""
+    kid, kver = uuid.UUID(b["key_id"]).bytes, struct.pack(">I", b["key_version"])
+    ctx = context("cardea record v1", b"\x01", *(b[f].encode() for f in
+                  ("tenant", "holder", "space", "customer", "reference", "kind")),
+                  kid, kver, struct.pack(">q", b["created_at"]), struct.pack(">q", b["expires_at"]))
+    okm, sealed = box(key + secret, salt, nonce, ctx, plaintext)
+    return dict(name=name, binding=b, branch_key=key.hex(), entity_secret=secret.hex(), salt=salt.hex(), nonce=nonce.hex(),
+                plaintext=plaintext.hex(), context=ctx.hex(), okm=okm.hex(), record=(b"\x01\x01" + kid + kver + sealed).hex())
+
+
+def wrapped(name, key, **b):
+    kek, salt, nonce = bytes_of(name + " kek", 32), bytes_of(name + " salt", 32), bytes_of(name + " nonce", 12)
+    kid, kver, kekid = uuid.UUID(b["key_id"]).bytes, struct.pack(">I", b["version"]), uuid.UUID(b["kek"]).bytes
+    ctx = context("cardea wrapped key v1", b"\x01", *(b[f].encode() for f in ("tenant", "holder", "purpose")), kid, kver, kekid)
+    okm, sealed = box(kek, salt, nonce, ctx, key)
+    return dict(name=name, binding=b, wrapping_key=kek.hex(), salt=salt.hex(), nonce=nonce.hex(), key=key.hex(),
+                context=ctx.hex(), okm=okm.hex(), wrapped=(b"\x01\x01" + kid + kver + kekid + sealed).hex())
+
+
+def mac(name, label, *parts):
+    key = bytes_of(name + " key", 32)
+    return dict(name=name, key=key.hex(), label=label, parts=[p.hex() for p in parts],
+                mac=hmac.new(key, context(label, *parts), "sha256").hexdigest())
+
+
+NIL = str(uuid.UUID(int=0))
+K1, K2 = "0198f0a2-7c1e-7abc-8def-0123456789ab", "ffffffff-ffff-4fff-bfff-ffffffffffff"
+RECORDS = [
+    record("card", b'{"card_number":"4111111111111111"}', False, tenant="acme", holder="merchant_1", space="v1", customer="cus_1",
+           reference="0198f0a2-7c1e-7000-8000-000000000001", kind="card", key_id=K1, key_version=1,
+           created_at=1762000000000000, expires_at=1982752000000000),
+    record("empty plaintext, never expires", b"", False, tenant="acme", holder="", space="v1", customer="", reference="", kind="data",
+           key_id=K2, key_version=4294967295, created_at=0, expires_at=0),
+    record("entity secret", b'{"data":null}', True, tenant="t", holder="entity", space="v2", customer="", reference="vault-1",
+           kind="vault", key_id=K1, key_version=2, created_at=-1, expires_at=9223372036854775807),
+    record("text that is not ASCII", "é".encode(), False, tenant="tenant-ü", holder="marché", space="v1", customer="客户",
+           reference="réf", kind="data", key_id=K1, key_version=256, created_at=1, expires_at=2),
+]
+WRAPPED = [
+    wrapped("branch key", bytes_of("branch", 32), tenant="acme", holder="merchant_1", purpose="branch", key_id=K1, version=1, kek=K2),
+    wrapped("tenant key", bytes_of("dedupe", 32), tenant="acme", holder="", purpose="dedupe", key_id=K2, version=7, kek=NIL),
+    wrapped("longest key", bytes_of("longest", 64), tenant="t", holder="", purpose="fingerprint", key_id=K1, version=4294967295, kek=K1),
+]
+MACS = [
+    mac("no parts", "cardea dedupe v1"),
+    mac("parts", "cardea dedupe v1", b"acme", b"", b"4111111111111111"),
+    mac("longer than a block", "cardea fingerprint v1", bytes(200)),
+]
+for name, vectors in (("record", RECORDS), ("wrapped", WRAPPED), ("mac", MACS)):
+    with open(os.path.join(HERE, name + ".json"), "w", encoding="utf-8") as f:
+        json.dump(vectors, f, indent=1, ensure_ascii=False)
+        f.write("\n")
