@@ -1,0 +1,133 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+)
+
+// result is what one run of load found.
+type result struct {
+	Requests int
+	Failed   int // answers that were not 200
+	Elapsed  time.Duration
+	P50, P99 time.Duration
+}
+
+func (r result) rate() float64 { return float64(r.Requests) / r.Elapsed.Seconds() }
+
+// load sends requests over conns keep-alive connections for d and waits for each
+// answer before the next request. It writes raw HTTP/1.1, because a net/http
+// client on the same cores would cost more than the server under test. next is
+// called with the worker's number and the request's number in that worker; it
+// returns a whole request and may reuse buf.
+func load(addr string, conns int, d time.Duration, next func(buf []byte, worker, i int) []byte) (result, error) {
+	var (
+		wg        sync.WaitGroup
+		mu        sync.Mutex
+		total     result
+		latencies []time.Duration
+		failure   error
+	)
+	start := time.Now()
+	end := start.Add(d)
+	for w := range conns {
+		wg.Go(func() {
+			n, bad, lat, err := worker(addr, w, end, next)
+			mu.Lock()
+			defer mu.Unlock()
+			total.Requests += n
+			total.Failed += bad
+			latencies = append(latencies, lat...)
+			failure = errors.Join(failure, err)
+		})
+	}
+	wg.Wait()
+	total.Elapsed = time.Since(start)
+	slices.Sort(latencies)
+	if n := len(latencies); n > 0 {
+		total.P50, total.P99 = latencies[n/2], latencies[n*99/100]
+	}
+	return total, failure
+}
+
+func worker(addr string, w int, end time.Time, next func([]byte, int, int) []byte) (n, bad int, lat []time.Duration, err error) {
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		return 0, 0, nil, err
+	}
+	defer conn.Close()
+	r := bufio.NewReaderSize(conn, 16<<10)
+	buf := make([]byte, 0, 4<<10)
+	lat = make([]time.Duration, 0, 1<<16)
+	for i := 0; ; i++ {
+		before := time.Now()
+		if before.After(end) {
+			return n, bad, lat, nil
+		}
+		buf = next(buf[:0], w, i)
+		if _, err := conn.Write(buf); err != nil {
+			return n, bad, lat, fmt.Errorf("send: %w", err)
+		}
+		status, err := readAnswer(r)
+		if err != nil {
+			return n, bad, lat, fmt.Errorf("receive: %w", err)
+		}
+		n++
+		if status != 200 {
+			bad++
+		}
+		lat = append(lat, time.Since(before))
+	}
+}
+
+var contentLength = []byte("content-length:")
+
+// readAnswer reads one answer with a Content-Length and drops its body.
+func readAnswer(r *bufio.Reader) (status int, err error) {
+	line, err := r.ReadSlice('\n')
+	if err != nil {
+		return 0, err
+	}
+	if len(line) < 12 {
+		return 0, fmt.Errorf("status line %q", line)
+	}
+	if status, err = strconv.Atoi(string(line[9:12])); err != nil {
+		return 0, err
+	}
+	length := 0
+	for {
+		if line, err = r.ReadSlice('\n'); err != nil {
+			return 0, err
+		}
+		if len(line) <= 2 {
+			break
+		}
+		if len(line) > len(contentLength) && bytes.EqualFold(line[:len(contentLength)], contentLength) {
+			if length, err = strconv.Atoi(string(bytes.TrimSpace(line[len(contentLength):]))); err != nil {
+				return 0, err
+			}
+		}
+	}
+	_, err = io.CopyN(io.Discard, r, int64(length))
+	return status, err
+}
+
+// post appends a JSON request to buf.
+func post(buf []byte, path, tenant string, body []byte) []byte {
+	buf = append(buf, "POST "...)
+	buf = append(buf, path...)
+	buf = append(buf, " HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nx-tenant-id: "...)
+	buf = append(buf, tenant...)
+	buf = append(buf, "\r\nContent-Length: "...)
+	buf = strconv.AppendInt(buf, int64(len(body)), 10)
+	buf = append(buf, "\r\n\r\n"...)
+	return append(buf, body...)
+}

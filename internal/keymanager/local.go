@@ -1,0 +1,242 @@
+// Package keymanager protects records: it has the ways in which a tenant's keys
+// may be kept, each a vault.KeyManager. Today that is [Local]: branch keys
+// wrapped by a tenant master key that custodians unseal.
+//
+// Keys in clear live only in a bounded cache; they are wiped when they leave it,
+// once the last operation that uses them is over.
+package keymanager
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"cardea/internal/ciphertext"
+	"cardea/internal/secret"
+	"cardea/internal/vault"
+)
+
+// MasterKeys gives out the tenants' master keys.
+type MasterKeys interface {
+	// Master returns the 32-byte master key, which stays the owner's to destroy,
+	// or an error while the tenant is locked or unknown. Every operation asks, so
+	// it must be fast.
+	Master(tenant string) (secret.Bytes, error)
+}
+
+// Inventory is where wrapped keys are kept; *vault.Keyring is one.
+type Inventory interface {
+	Active(ctx context.Context, tenant, holder string, p vault.Purpose) (vault.WrappedKey, error)
+	ByID(ctx context.Context, id vault.KeyID, version uint32) (vault.WrappedKey, error)
+	Create(ctx context.Context, k vault.WrappedKey) (vault.WrappedKey, error)
+}
+
+// LocalOptions are what a Local is made of. Masters, Inventory and Now are required.
+type LocalOptions struct {
+	Masters   MasterKeys
+	Inventory Inventory
+	Now       func() time.Time
+	TTL       time.Duration // how long a key may stay in clear; default 5 min, at most 1 h
+	Entries   int           // keys in clear at the most; default 100,000
+	Metrics   prometheus.Registerer
+}
+
+// Local keeps branch keys wrapped under a master key a tenant, in this process.
+// It is safe for concurrent use.
+type Local struct {
+	masters   MasterKeys
+	inventory Inventory
+	now       func() time.Time
+	active    *keyCache[activeName] // by what they are for
+	byID      *keyCache[versionName]
+}
+
+type activeName struct {
+	tenant, holder string
+	purpose        vault.Purpose
+}
+
+type versionName struct {
+	tenant  string
+	id      vault.KeyID
+	version uint32
+}
+
+// NewLocal makes a Local.
+func NewLocal(o LocalOptions) (*Local, error) {
+	if o.TTL == 0 {
+		o.TTL = 5 * time.Minute
+	}
+	if o.TTL < 0 || o.TTL > time.Hour {
+		return nil, fmt.Errorf("key cache ttl %s: must be at most 1h", o.TTL)
+	}
+	if o.Entries == 0 {
+		o.Entries = 100_000
+	}
+	m := newCacheMetrics(o.Metrics)
+	active, err := newKeyCache[activeName](o.Entries, o.TTL, m.of("active"))
+	if err != nil {
+		return nil, err
+	}
+	byID, err := newKeyCache[versionName](o.Entries, o.TTL, m.of("version"))
+	if err != nil {
+		return nil, err
+	}
+	return &Local{masters: o.Masters, inventory: o.Inventory, now: o.Now, active: active, byID: byID}, nil
+}
+
+// Seal implements vault.KeyManager.
+func (l *Local) Seal(ctx context.Context, c vault.RecordContext, plaintext secret.Bytes) (vault.Sealed, error) {
+	k, err := l.activeKey(ctx, c.Tenant, branchHolder(c), vault.PurposeRecord)
+	if err != nil {
+		return vault.Sealed{}, err
+	}
+	defer k.release()
+	blob, err := ciphertext.SealRecord(k.key, c.HolderSecret, binding(c, k.id, k.version), plaintext.Expose())
+	if err != nil {
+		return vault.Sealed{}, err
+	}
+	return vault.Sealed{Mode: vault.ModeLocal, Key: k.id, KeyVersion: k.version, Blob: blob}, nil
+}
+
+// Open implements vault.KeyManager.
+func (l *Local) Open(ctx context.Context, c vault.RecordContext, s vault.Sealed) (secret.Bytes, error) {
+	if s.Mode != vault.ModeLocal {
+		return secret.Bytes{}, fmt.Errorf("record names mode %d, which no key manager here opens: %w", s.Mode, vault.ErrCorrupt)
+	}
+	k, err := l.keyByID(ctx, c, s.Key, s.KeyVersion)
+	if err != nil {
+		return secret.Bytes{}, err
+	}
+	defer k.release()
+	p, err := ciphertext.OpenRecord(k.key, c.HolderSecret, binding(c, s.Key, s.KeyVersion), s.Blob)
+	if errors.Is(err, ciphertext.ErrCorrupt) || errors.Is(err, ciphertext.ErrUnknownVersion) {
+		return secret.Bytes{}, fmt.Errorf("%w: %w", vault.ErrCorrupt, err)
+	}
+	return p, err
+}
+
+// MAC implements vault.KeyManager.
+func (l *Local) MAC(ctx context.Context, tenant string, p vault.Purpose, parts ...[]byte) (vault.MAC, error) {
+	k, err := l.activeKey(ctx, tenant, "", p)
+	if err != nil {
+		return vault.MAC{}, err
+	}
+	defer k.release()
+	return ciphertext.MAC(k.key, "cardea "+string(p)+" v1", parts...)
+}
+
+// Forget wipes the keys of a tenant at once, because it was locked or suspended.
+func (l *Local) Forget(tenant string) {
+	l.active.forget(func(n activeName) bool { return n.tenant == tenant })
+	l.byID.forget(func(n versionName) bool { return n.tenant == tenant })
+}
+
+// Close wipes every key.
+func (l *Local) Close() {
+	l.active.forget(func(activeName) bool { return true })
+	l.byID.forget(func(versionName) bool { return true })
+}
+
+// branchHolder is whose branch key protects a record: the merchant's in v1; in
+// v2, where there may be millions of entities, the tenant's, made the entity's
+// own by its secret.
+func branchHolder(c vault.RecordContext) string {
+	if c.Space == vault.SpaceV1 {
+		return c.Holder
+	}
+	return ""
+}
+
+func binding(c vault.RecordContext, id vault.KeyID, version uint32) ciphertext.Binding {
+	return ciphertext.Binding{
+		Tenant: c.Tenant, Holder: c.Holder, Space: c.Space.String(), Customer: c.Customer, Reference: c.Reference,
+		Kind: c.Kind.String(), KeyID: uuid.UUID(id), KeyVersion: version,
+		CreatedAt: int64(c.CreatedAt), ExpiresAt: int64(c.ExpiresAt),
+	}
+}
+
+// master returns the tenant's master key. Every operation asks for it first, so
+// that a cached key is of no use in a locked tenant.
+func (l *Local) master(tenant string) (secret.Bytes, error) {
+	m, err := l.masters.Master(tenant)
+	if err != nil {
+		return secret.Bytes{}, fmt.Errorf("tenant %q: %w: %w", tenant, vault.ErrLocked, err)
+	}
+	return m, nil
+}
+
+func (l *Local) activeKey(ctx context.Context, tenant, holder string, p vault.Purpose) (*clearKey, error) {
+	master, err := l.master(tenant)
+	if err != nil {
+		return nil, err
+	}
+	return l.active.get(ctx, activeName{tenant, holder, p}, func(ctx context.Context) (*clearKey, error) {
+		w, err := l.inventory.Active(ctx, tenant, holder, p)
+		if errors.Is(err, vault.ErrNotFound) {
+			w, err = l.create(ctx, master, tenant, holder, p)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s key: %w", p, err)
+		}
+		return l.unwrap(master, w)
+	})
+}
+
+func (l *Local) keyByID(ctx context.Context, c vault.RecordContext, id vault.KeyID, version uint32) (*clearKey, error) {
+	master, err := l.master(c.Tenant)
+	if err != nil {
+		return nil, err
+	}
+	k, err := l.byID.get(ctx, versionName{c.Tenant, id, version}, func(ctx context.Context) (*clearKey, error) {
+		w, err := l.inventory.ByID(ctx, id, version)
+		if errors.Is(err, vault.ErrNotFound) {
+			return nil, fmt.Errorf("record names key %s version %d, which is not in the inventory: %w", id, version, vault.ErrCorrupt)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("key %s: %w", id, err)
+		}
+		if w.Tenant != c.Tenant || w.Purpose != vault.PurposeRecord {
+			return nil, fmt.Errorf("record names key %s, which is not for it: %w", id, vault.ErrCorrupt)
+		}
+		if w.State == vault.KeyDestroyed {
+			return nil, fmt.Errorf("key %s is destroyed: %w", id, vault.ErrKeyUnavailable)
+		}
+		return l.unwrap(master, w)
+	})
+	return k, err
+}
+
+// create makes a first key version. If another caller was faster, its key is
+// returned.
+func (l *Local) create(ctx context.Context, master secret.Bytes, tenant, holder string, p vault.Purpose) (vault.WrappedKey, error) {
+	w := vault.WrappedKey{ID: vault.NewKeyID(), Tenant: tenant, Holder: holder, Purpose: p, Version: 1,
+		State: vault.KeyActive, Mode: vault.ModeLocal, CreatedAt: vault.MicrosOf(l.now())}
+	key := secret.Random(ciphertext.KeySize)
+	defer key.Destroy()
+	var err error
+	if w.Wrapped, err = ciphertext.WrapKey(master, keyBinding(w), key); err != nil {
+		return vault.WrappedKey{}, fmt.Errorf("wrap key: %w", err)
+	}
+	return l.inventory.Create(ctx, w)
+}
+
+func (l *Local) unwrap(master secret.Bytes, w vault.WrappedKey) (*clearKey, error) {
+	if w.Mode != vault.ModeLocal {
+		return nil, fmt.Errorf("key %s is in mode %d, not local: %w", w.ID, w.Mode, vault.ErrKeyUnavailable)
+	}
+	key, err := ciphertext.UnwrapKey(master, keyBinding(w), w.Wrapped)
+	if err != nil {
+		return nil, fmt.Errorf("key %s does not unwrap under the master key: %w: %w", w.ID, vault.ErrCorrupt, err)
+	}
+	return newClearKey(w.ID, w.Version, key), nil
+}
+
+func keyBinding(w vault.WrappedKey) ciphertext.KeyBinding {
+	return ciphertext.KeyBinding{Tenant: w.Tenant, Holder: w.Holder, Purpose: string(w.Purpose),
+		KeyID: uuid.UUID(w.ID), Version: w.Version, Mode: ciphertext.ModeLocal}
+}
