@@ -22,10 +22,12 @@ import (
 
 // MasterKeys gives out the tenants' master keys.
 type MasterKeys interface {
-	// Master returns the 32-byte master key, which stays the owner's to destroy,
-	// or an error while the tenant is locked or unknown. Every operation asks, so
-	// it must be fast.
+	// Master returns a copy of the 32-byte master key, which the caller destroys,
+	// or an error while the tenant is locked or unknown.
 	Master(tenant string) (secret.Bytes, error)
+	// Unlocked reports whether there is a master key. Every operation asks, so it
+	// must be fast.
+	Unlocked(tenant string) bool
 }
 
 // Inventory is where wrapped keys are kept; *vault.Keyring is one.
@@ -136,6 +138,13 @@ func (l *Local) Forget(tenant string) {
 	l.byID.forget(func(n versionName) bool { return n.tenant == tenant })
 }
 
+// Sweep wipes the keys whose time is over. An idle cache does not do so by
+// itself; call it every few seconds.
+func (l *Local) Sweep() {
+	l.active.keys.CleanUp()
+	l.byID.keys.CleanUp()
+}
+
 // Close wipes every key.
 func (l *Local) Close() {
 	l.active.forget(func(activeName) bool { return true })
@@ -160,55 +169,68 @@ func binding(c vault.RecordContext, id vault.KeyID, version uint32) ciphertext.B
 	}
 }
 
-// master returns the tenant's master key. Every operation asks for it first, so
-// that a cached key is of no use in a locked tenant.
-func (l *Local) master(tenant string) (secret.Bytes, error) {
-	m, err := l.masters.Master(tenant)
-	if err != nil {
-		return secret.Bytes{}, fmt.Errorf("tenant %q: %w: %w", tenant, vault.ErrLocked, err)
-	}
-	return m, nil
-}
-
+// activeKey returns the key for a purpose, making it if there is none.
 func (l *Local) activeKey(ctx context.Context, tenant, holder string, p vault.Purpose) (*clearKey, error) {
-	master, err := l.master(tenant)
-	if err != nil {
-		return nil, err
-	}
-	return l.active.get(ctx, activeName{tenant, holder, p}, func(ctx context.Context) (*clearKey, error) {
+	return use(ctx, l, l.active, tenant, activeName{tenant, holder, p}, func(ctx context.Context, master secret.Bytes) (vault.WrappedKey, error) {
 		w, err := l.inventory.Active(ctx, tenant, holder, p)
 		if errors.Is(err, vault.ErrNotFound) {
 			w, err = l.create(ctx, master, tenant, holder, p)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("%s key: %w", p, err)
+			return vault.WrappedKey{}, fmt.Errorf("%s key: %w", p, err)
 		}
-		return l.unwrap(master, w)
+		return w, nil
 	})
 }
 
+// keyByID returns the key that a record names.
 func (l *Local) keyByID(ctx context.Context, c vault.RecordContext, id vault.KeyID, version uint32) (*clearKey, error) {
-	master, err := l.master(c.Tenant)
+	return use(ctx, l, l.byID, c.Tenant, versionName{c.Tenant, id, version}, func(ctx context.Context, _ secret.Bytes) (vault.WrappedKey, error) {
+		w, err := l.inventory.ByID(ctx, id, version)
+		switch {
+		case errors.Is(err, vault.ErrNotFound):
+			return w, fmt.Errorf("record names key %s version %d, which is not in the inventory: %w", id, version, vault.ErrCorrupt)
+		case err != nil:
+			return w, fmt.Errorf("key %s: %w", id, err)
+		case w.Tenant != c.Tenant || w.Purpose != vault.PurposeRecord:
+			return w, fmt.Errorf("record names key %s, which is not for it: %w", id, vault.ErrCorrupt)
+		case w.State == vault.KeyDestroyed:
+			return w, fmt.Errorf("key %s is destroyed: %w", id, vault.ErrKeyUnavailable)
+		}
+		return w, nil
+	})
+}
+
+// use gets a key in clear from cache, or finds and unwraps it. A tenant that is
+// locked gets nothing from the cache either; it is asked again at the end, so that
+// a key whose load overtook the lock does not stay.
+func use[K comparable](ctx context.Context, l *Local, cache *keyCache[K], tenant string, name K,
+	find func(context.Context, secret.Bytes) (vault.WrappedKey, error),
+) (*clearKey, error) {
+	if !l.masters.Unlocked(tenant) {
+		return nil, fmt.Errorf("tenant %q: %w", tenant, vault.ErrLocked)
+	}
+	k, err := cache.get(ctx, name, func(ctx context.Context) (*clearKey, error) {
+		master, err := l.masters.Master(tenant)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", vault.ErrLocked, err)
+		}
+		defer master.Destroy()
+		w, err := find(ctx, master)
+		if err != nil {
+			return nil, err
+		}
+		return unwrap(master, w)
+	})
 	if err != nil {
 		return nil, err
 	}
-	k, err := l.byID.get(ctx, versionName{c.Tenant, id, version}, func(ctx context.Context) (*clearKey, error) {
-		w, err := l.inventory.ByID(ctx, id, version)
-		if errors.Is(err, vault.ErrNotFound) {
-			return nil, fmt.Errorf("record names key %s version %d, which is not in the inventory: %w", id, version, vault.ErrCorrupt)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("key %s: %w", id, err)
-		}
-		if w.Tenant != c.Tenant || w.Purpose != vault.PurposeRecord {
-			return nil, fmt.Errorf("record names key %s, which is not for it: %w", id, vault.ErrCorrupt)
-		}
-		if w.State == vault.KeyDestroyed {
-			return nil, fmt.Errorf("key %s is destroyed: %w", id, vault.ErrKeyUnavailable)
-		}
-		return l.unwrap(master, w)
-	})
-	return k, err
+	if !l.masters.Unlocked(tenant) {
+		k.release()
+		l.Forget(tenant)
+		return nil, fmt.Errorf("tenant %q: %w", tenant, vault.ErrLocked)
+	}
+	return k, nil
 }
 
 // create makes a first key version. If another caller was faster, its key is
@@ -225,7 +247,7 @@ func (l *Local) create(ctx context.Context, master secret.Bytes, tenant, holder 
 	return l.inventory.Create(ctx, w)
 }
 
-func (l *Local) unwrap(master secret.Bytes, w vault.WrappedKey) (*clearKey, error) {
+func unwrap(master secret.Bytes, w vault.WrappedKey) (*clearKey, error) {
 	if w.Mode != vault.ModeLocal {
 		return nil, fmt.Errorf("key %s is in mode %d, not local: %w", w.ID, w.Mode, vault.ErrKeyUnavailable)
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 
 	"cardea/internal/audit"
+	"cardea/internal/custodian"
 	"cardea/internal/iam"
 )
 
@@ -172,6 +173,10 @@ func resultOf(err error) string {
 		return "key_unavailable"
 	case errors.Is(err, ErrUnavailable):
 		return "unavailable"
+	case errors.Is(err, custodian.ErrNotEnough):
+		return "quorum_missing"
+	case errors.Is(err, custodian.ErrUnlocked):
+		return "already_unlocked"
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return "cancelled"
 	}
