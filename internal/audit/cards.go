@@ -1,0 +1,140 @@
+package audit
+
+import "strings"
+
+// Lengths of the numbers that the guard takes for card numbers.
+const (
+	minCardDigits = 13
+	maxCardDigits = 19
+)
+
+// maskCards replaces all but the first six and last four digits of everything in
+// s that looks like a card number (docs/spec/audit-entry.md, Card numbers). The
+// result is as long as s, and maskCards of it is itself.
+func maskCards(s string) string {
+	digits := 0
+	for i := range len(s) {
+		if classes[s[i]] == digit {
+			digits++
+		}
+	}
+	if digits < minCardDigits || isUUID(s) {
+		return s
+	}
+	b := []byte(s)
+	masked := false
+	// Masking one number ends groups of digits and may so make another. Each turn
+	// takes digits away, so there is a last.
+	for maskOnce(b) {
+		masked = true
+	}
+	if !masked {
+		return s
+	}
+	return string(b)
+}
+
+// group is a run of digits b[from:to]; joined says that one space or hyphen
+// separates it from the group before.
+type group struct {
+	from, to int
+	joined   bool
+}
+
+func maskOnce(b []byte) bool {
+	groups := digitGroups(b)
+	var hide []int // positions to mask
+	number := make([]int, 0, maxCardDigits)
+	add := func() {
+		if len(number) >= minCardDigits && luhn(b, number) {
+			hide = append(hide, number[6:len(number)-4]...)
+		}
+	}
+	for i, g := range groups {
+		if g.to-g.from > maxCardDigits {
+			for from := g.from; from < g.to; from++ {
+				number = number[:0]
+				for at := from; at < min(from+maxCardDigits, g.to); at++ {
+					number = append(number, at)
+					add()
+				}
+			}
+			continue
+		}
+		number = number[:0]
+		for j := i; j < len(groups) && (j == i || groups[j].joined); j++ {
+			if len(number)+groups[j].to-groups[j].from > maxCardDigits {
+				break
+			}
+			for at := groups[j].from; at < groups[j].to; at++ {
+				number = append(number, at)
+			}
+			add()
+		}
+	}
+	for _, at := range hide {
+		b[at] = '*'
+	}
+	return len(hide) > 0
+}
+
+func digitGroups(b []byte) []group {
+	var groups []group
+	for i := 0; i < len(b); {
+		if classes[b[i]] != digit {
+			i++
+			continue
+		}
+		g := group{from: i}
+		for i < len(b) && classes[b[i]] == digit {
+			i++
+		}
+		g.to = i
+		if n := len(groups); n > 0 && groups[n-1].to == g.from-1 && (b[g.from-1] == ' ' || b[g.from-1] == '-') {
+			g.joined = true
+		}
+		groups = append(groups, g)
+	}
+	return groups
+}
+
+// luhn reports whether the digits of b at the positions satisfy ISO/IEC 7812-1
+// annex B. (package pan has the same check over a number alone; a leaf imports
+// no other.)
+func luhn(b []byte, at []int) bool {
+	sum := 0
+	for i := range at {
+		d := int(b[at[len(at)-1-i]] - '0')
+		if i%2 == 1 {
+			if d *= 2; d > 9 {
+				d -= 9
+			}
+		}
+		sum += d
+	}
+	return sum%10 == 0
+}
+
+// cleanMasked returns s if it is a masked card number: 8 to 19 digits and stars,
+// of which at most the first six (eight of 16 or more) and the last four are
+// digits and at least three are stars. Otherwise it returns stars only.
+func cleanMasked(s string) string {
+	const nothing = "********"
+	if len(s) < 8 || len(s) > maxCardDigits {
+		return nothing
+	}
+	first, last := strings.IndexByte(s, '*'), strings.LastIndexByte(s, '*')
+	lead := 6
+	if len(s) >= 16 {
+		lead = 8
+	}
+	if first < 0 || first > lead || len(s)-1-last > 4 || last-first < 2 {
+		return nothing
+	}
+	for i := range len(s) {
+		if c := s[i]; i >= first && i <= last && c != '*' || (i < first || i > last) && classes[c] != digit {
+			return nothing
+		}
+	}
+	return s
+}
