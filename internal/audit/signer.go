@@ -66,7 +66,7 @@ func NewSigner(encoded secret.Bytes) (*Signer, error) {
 	name, text, ok1 := bytes.Cut(text, []byte("+"))
 	hash16, key64, ok2 := bytes.Cut(text, []byte("+"))
 	origin := string(name)
-	if _, named := nodeOf(origin); !ok || !ok1 || !ok2 || !named || len(hash16) != 8 {
+	if _, named := nodeOf(origin); !ok || !ok1 || !ok2 || !named || len(hash16) != 8 || bytes.ContainsAny(key64, "\r\n") {
 		return nil, errSigningKey
 	}
 	hash, err := strconv.ParseUint(string(hash16), 16, 32)
