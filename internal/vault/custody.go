@@ -67,6 +67,7 @@ func (s *Service) Diagnose(ctx context.Context, who iam.Principal, tenant string
 	var p Probe
 	err := s.do(ctx, who, OpDiagnose, Target{Tenant: tenant, RequestID: RequestID(ctx)}, func(c *call) error {
 		p = s.store.Probe(ctx)
+		_, p.Keys = s.keys.MAC(ctx, tenant, PurposeFingerprint, []byte("cardea probe"))
 		c.entry.Result = "probed"
 		return nil
 	})

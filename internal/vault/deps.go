@@ -73,8 +73,9 @@ type Keys interface {
 	PutKey(ctx context.Context, k WrappedKey, e audit.Sealed) (WrappedKey, bool, error)
 }
 
-// Probe is the state of each kind of database work; nil is working.
-type Probe struct{ Connect, Read, Write, Delete error }
+// Probe is the state of each kind of database work, and of the tenant's keys;
+// nil is working. A store leaves Keys to Service.Diagnose.
+type Probe struct{ Connect, Read, Write, Delete, Keys error }
 
 // KeyManager protects plaintext. Every method is safe for concurrent use. An
 // error wraps ErrLocked while the tenant's master key is sealed, ErrCorrupt if

@@ -151,9 +151,14 @@ func (c *call) append(ctx context.Context) error {
 	return nil
 }
 
-// resultOf is the short code of an error in the audit log.
+// resultOf is the short code of an error in the audit log. A transport's own
+// refusals may bring theirs.
 func resultOf(err error) string {
 	var v *ValidationError
+	var own interface{ AuditResult() string }
+	if errors.As(err, &own) && own.AuditResult() != "" {
+		return own.AuditResult()
+	}
 	switch {
 	case errors.As(err, &v):
 		return "invalid"
