@@ -91,8 +91,8 @@ func derive(ikm, salt, context []byte) ([]byte, error) {
 	return hkdfSHA256(ikm, salt, context, KeySize+commitmentSize)
 }
 
-// hkdfSHA256 calls the standard library. Writing the two steps with crypto/hmac
-// saves four allocations but only a tenth of the time: not worth own code.
+// hkdfSHA256 calls the standard library: the two steps written with crypto/hmac
+// measured 10 to 20 % faster, which is not worth leaving the validated module.
 func hkdfSHA256(ikm, salt, info []byte, n int) ([]byte, error) {
 	okm, err := hkdf.Key(sha256.New, ikm, salt, string(info), n)
 	if err != nil {
