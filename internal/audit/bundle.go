@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-
-	"golang.org/x/mod/sumdb/note"
 )
 
 // bundleMagic is a bundle's first line.
@@ -106,7 +104,6 @@ func leave(ctx context.Context, h *horizon, size int64) (bool, error) {
 }
 
 func (b *bundleWriter) checkpoints(ctx context.Context, src Source, h *horizon) error {
-	nobody := note.VerifierList()
 	for signed, err := range src.Checkpoints(ctx, h.origin) {
 		if err != nil {
 			return err
@@ -114,7 +111,7 @@ func (b *bundleWriter) checkpoints(ctx context.Context, src Source, h *horizon) 
 		if len(signed) > MaxCheckpoint {
 			return fmt.Errorf("one has %d bytes", len(signed))
 		}
-		if c, err := openCheckpoint(signed, nobody); errors.Is(err, ErrUnknownKey) {
+		if c, err := openCheckpoint(signed, nobody()); errors.Is(err, ErrUnknownKey) {
 			if later, err := leave(ctx, h, c.Size); err != nil {
 				return err
 			} else if later {

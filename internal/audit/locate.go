@@ -37,7 +37,7 @@ func (l *logVerifier) locate(ctx context.Context, node string, gaps []Finding) e
 	}
 	for _, f := range l.tiles.wrong {
 		// Changed entries make other tiles. What a checkpoint proves does not.
-		if len(d.changes) == 0 || f.Seq+f.Count <= l.good {
+		if len(d.changes)+len(found) == 0 && l.tree.Size() == l.horizon.head.Size || f.Seq+f.Count <= l.good {
 			l.report.add(&l.report.Findings, f)
 		}
 	}
@@ -58,33 +58,40 @@ func (l *logVerifier) judgeRoots(found []Finding) {
 	}
 	head, size := l.horizon.head, l.tree.Size()
 	roots := 0
-	switch bad := l.badStored; {
-	case bad < 0 || bad > l.good && explained(bad):
-	case bad <= l.good:
+	if bad := l.badStored; bad > l.good && !explained(bad) {
+		if l.badKept > l.good {
+			bad = min(bad, l.badKept)
+		}
+		l.report.find(KindEdited, l.good, bad-l.good, "%s: not, or not all, those that the signed checkpoint of %d entries is of; the tiles do not show which",
+			entries(l.good, bad-l.good), l.badStored)
+		roots++
+	} else if bad >= 0 && bad <= l.good {
 		l.report.find(KindFork, 0, bad, "the checkpoints of %d and of %d entries are both signed, but of different logs", bad, l.good)
 		roots++
-	default:
-		l.report.find(KindEdited, l.good, bad-l.good, "%s are not, or not all, those that the signed checkpoint of %d entries is of; the tiles do not show which",
-			entries(l.good, bad-l.good), bad)
-		roots++
 	}
-	if bad := l.badKept; bad >= 0 && (bad <= l.good || !explained(bad)) {
+	if bad := l.badKept; bad >= 0 && (bad <= l.good || !explained(bad) && roots == 0) {
 		l.report.find(KindFork, min(l.good, bad), 0, "the kept checkpoint of %d entries is signed, but not of this log", bad)
 		roots++
 	}
 
-	missing := head.Size - size
+	missing, inserted := head.Size-size, int64(0)
 	for _, f := range found {
 		switch f.Kind {
 		case KindDeleted:
 			missing -= f.Count
 		case KindInserted:
 			missing += f.Count
+			inserted += f.Count
 		}
+	}
+	if l.orphans && missing > 0 {
+		// Entries that were put in moved others beyond the head.
+		l.orphans = missing > inserted
+		return
 	}
 	switch {
 	case missing > 0:
-		l.report.find(KindTruncated, head.Size-missing, missing, "%s are missing: the head says %d", entries(head.Size-missing, missing), head.Size)
+		l.report.find(KindTruncated, head.Size-missing, missing, "%s: missing at the end; the head says %d", entries(head.Size-missing, missing), head.Size)
 	case missing < 0 && size > head.Size:
 		l.report.find(KindInserted, head.Size, -missing, "%d entries are more than the head's %d", -missing, head.Size)
 	case size != head.Size || l.tree.Root() == head.Root || roots > 0 || explained(size):
@@ -120,6 +127,7 @@ type diff struct {
 	changes []Finding // Seq and Count as the tiles number entries
 	proved  int64     // size of the last checkpoint that has the tiles' root
 	proofs  point
+	at      Head
 	head    bool // the head has the tiles' root
 }
 
@@ -172,7 +180,7 @@ func (l *logVerifier) diff(ctx context.Context, node string) (*diff, error) {
 	points := newPoints(ctx, l.src, l.report.Origin, l.keys, l.o.AllowUnsigned, l.kept, func(Kind, int64, string) {})
 	defer points.stop()
 
-	d := &diff{}
+	d := &diff{at: l.horizon.head}
 	tree := NewTree()
 	appendAll := func(hashes []tlog.Hash) error {
 		for _, h := range hashes {
@@ -232,12 +240,14 @@ func (l *logVerifier) diff(ctx context.Context, node string) (*diff, error) {
 			return nil, err
 		}
 	}
-	d.head = tree.Size() == l.horizon.head.Size && tree.Root() == l.horizon.head.Root
 	return d, nil
 }
 
-// passPoints holds the tree of the tiles against the checkpoints of its size.
+// passPoints holds the tree of the tiles against head and checkpoints of its size.
 func (d *diff) passPoints(p *points, tree *Tree) error {
+	if tree.Size() == d.at.Size {
+		d.head = tree.Root() == d.at.Root
+	}
 	for {
 		pt, ok, err := p.peek()
 		if err != nil || !ok || pt.Size > tree.Size() {
@@ -326,8 +336,7 @@ func (l *logVerifier) tileHashes(ctx context.Context) iter.Seq2[[]tlog.Hash, err
 				yield(nil, err)
 				return
 			}
-			at := tileAt{t.Level, t.Index}
-			if t.Level != 0 || t.Index != next || len(t.Data) != TileBytes || !at.inside(l.horizon.head.Size) {
+			if t.Level != 0 || t.Index != next || len(t.Data) != TileBytes {
 				return
 			}
 			hashes := make([]tlog.Hash, TileWidth)

@@ -100,3 +100,6 @@ func (p *points) read() (*point, error) {
 		}
 	}
 }
+
+// nobody trusts no key: with it a checkpoint is read without being believed.
+func nobody() note.Verifiers { return note.VerifierList() }

@@ -162,6 +162,7 @@ type logVerifier struct {
 	cutStored  int64 // size of the last that is beyond the log's end, or 0
 	cutKept    int64
 	tiles      tileCheck
+	orphans    bool // the entries from beyond on should not be there
 
 	// Times of entries.
 	latest        time.Time
@@ -237,7 +238,7 @@ func (l *logVerifier) segments(ctx context.Context) func(func(Segment, error) bo
 		l.gaps, l.beyond = nil, -1
 		gap := func(kind Kind, seq, count int64) {
 			if len(l.gaps) < maxFindings {
-				l.gaps = append(l.gaps, Finding{Kind: kind, Seq: seq, Count: count, span: count})
+				l.gaps = append(l.gaps, Finding{Kind: kind, Seq: seq, Count: count, span: count + 1})
 			}
 		}
 		var next int64
@@ -340,6 +341,13 @@ func (l *logVerifier) judge(ctx context.Context, node string) error {
 	l.report.Entries, l.report.Root = size, root.String()
 	l.report.Signed, l.report.UnsignedTail = l.good, max(0, size-l.good)
 
+	if l.beyond >= 0 {
+		grew, err := l.horizon.grew(ctx, l.beyond+1)
+		if err != nil {
+			return fmt.Errorf("read head: %w", err)
+		}
+		l.orphans = !grew
+	}
 	gaps := l.gapFindings()
 	doubt := len(gaps) > 0 || size != head.Size || root != head.Root || l.badStored >= 0 || l.badKept >= 0
 	if doubt {
@@ -351,7 +359,10 @@ func (l *logVerifier) judge(ctx context.Context, node string) error {
 		l.judgeTail()
 	}
 	l.judgeCuts(size)
-	return l.judgeBeyond(ctx)
+	if l.orphans {
+		l.report.find(KindInserted, l.beyond, 0, "entries from %d on are after the head, which says %d", l.beyond, head.Size)
+	}
+	return nil
 }
 
 // gapFindings are the findings of segments, with messages.
@@ -390,19 +401,4 @@ func (l *logVerifier) judgeCuts(size int64) {
 	if l.cutKept > 0 {
 		l.report.find(KindRollback, size, l.cutKept-size, "the log ends after %d entries, but a kept checkpoint signs %d", size, l.cutKept)
 	}
-}
-
-// judgeBeyond looks at segments after the head of a log that did not grow.
-func (l *logVerifier) judgeBeyond(ctx context.Context) error {
-	if l.beyond < 0 {
-		return nil
-	}
-	grew, err := l.horizon.grew(ctx, l.beyond+1)
-	if err != nil {
-		return fmt.Errorf("read head: %w", err)
-	}
-	if !grew {
-		l.report.find(KindInserted, l.beyond, 0, "entries from %d on are after the head, which says %d", l.beyond, l.horizon.head.Size)
-	}
-	return nil
 }
