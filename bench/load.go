@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"slices"
 	"strconv"
 	"sync"
@@ -130,4 +131,48 @@ func post(buf []byte, path, tenant string, body []byte) []byte {
 	buf = strconv.AppendInt(buf, int64(len(body)), 10)
 	buf = append(buf, "\r\n\r\n"...)
 	return append(buf, body...)
+}
+
+// conn is one connection of a loader that looks at its answers.
+type conn struct {
+	net.Conn
+	r   *bufio.Reader
+	buf []byte
+}
+
+// do posts a body and returns the answer's, which must be a 200.
+func (c *conn) do(path string, body []byte) ([]byte, error) {
+	c.buf = post(c.buf[:0], path, tenant, body)
+	if _, err := c.Write(c.buf); err != nil {
+		return nil, err
+	}
+	res, err := http.ReadResponse(c.r, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer res.Body.Close()
+	answer, err := io.ReadAll(res.Body)
+	if err == nil && res.StatusCode != http.StatusOK {
+		err = fmt.Errorf("status %d: %s", res.StatusCode, answer)
+	}
+	return answer, err
+}
+
+// parallel runs f on conns connections of its own to addr.
+func parallel(addr string, conns int, f func(w int, c *conn) error) error {
+	var wg sync.WaitGroup
+	errs := make([]error, conns)
+	for w := range conns {
+		wg.Go(func() {
+			nc, err := net.Dial("tcp", addr)
+			if err != nil {
+				errs[w] = err
+				return
+			}
+			defer nc.Close()
+			errs[w] = f(w, &conn{Conn: nc, r: bufio.NewReader(nc)})
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
 }

@@ -1,0 +1,116 @@
+// Command bench measures the server against its bounds in one run, and prints
+// the ratios: a bound is what the same machine can do at most for the same work,
+// found by measuring its parts (docs/benchmarks.md). Load, server and database
+// share the machine's cores, so all figures are lower bounds of what separate
+// machines do. Ratios are quoted, absolute figures are not comparable between
+// machines.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// options of a run.
+type options struct {
+	seconds   float64
+	conns     int
+	rows      int
+	databases string
+	quick     bool
+	keep      bool
+}
+
+func (o options) window() time.Duration { return time.Duration(o.seconds * float64(time.Second)) }
+
+func main() {
+	var o options
+	flag.Float64Var(&o.seconds, "seconds", 5, "length of each measurement")
+	flag.IntVar(&o.conns, "conns", 64, "connections")
+	flag.IntVar(&o.rows, "rows", 1_000_000, "rows of the large store; 0 leaves it out")
+	flag.StringVar(&o.databases, "databases", "sqlite,postgres", "databases to measure")
+	flag.BoolVar(&o.quick, "quick", false, "a second each, no large store: shows that the benchmark runs")
+	flag.Parse()
+	if o.quick {
+		o.seconds, o.rows = 1, 0
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, o); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// row is a line of the report.
+type row struct {
+	what     string
+	rate     float64
+	bound    float64 // 0: there is none
+	p50, p99 time.Duration
+	note     string
+}
+
+// report is the table that is printed as it grows.
+type report struct{ rows []row }
+
+func (r *report) add(x row) {
+	r.rows = append(r.rows, x)
+	fmt.Fprintf(os.Stderr, "  %s: %.0f/s\n", x.what, x.rate)
+}
+
+func (r *report) print() {
+	tw := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(tw, "what\tper s\tbound\tratio\tp50 ms\tp99 ms\tnote\t")
+	for _, x := range r.rows {
+		bound, ratio, p50, p99 := "", "", "", ""
+		if x.bound > 0 {
+			bound, ratio = fmt.Sprintf("%.0f", x.bound), fmt.Sprintf("%.0f %%", 100*x.rate/x.bound)
+		}
+		if x.p99 > 0 {
+			p50, p99 = ms(x.p50), ms(x.p99)
+		}
+		fmt.Fprintf(tw, "%s\t%.0f\t%s\t%s\t%s\t%s\t%s\t\n", x.what, x.rate, bound, ratio, p50, p99, x.note)
+	}
+	tw.Flush()
+}
+
+func ms(d time.Duration) string { return fmt.Sprintf("%.2f", float64(d)/float64(time.Millisecond)) }
+
+func run(ctx context.Context, o options) error {
+	dir, err := os.MkdirTemp("", "cardea-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	exe, err := build(ctx, dir)
+	if err != nil {
+		return err
+	}
+	var r report
+	defer r.print()
+	for _, db := range strings.Split(o.databases, ",") {
+		var err error
+		switch db {
+		case "sqlite":
+			err = measureSQLite(ctx, o, &r, exe, dir)
+		case "postgres":
+			err = measurePostgres(ctx, o, &r, exe, dir)
+		default:
+			err = fmt.Errorf("unknown database %q", db)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", db, err)
+		}
+	}
+	if err := measureEnvelope(ctx, o, &r, exe, dir); err != nil {
+		return fmt.Errorf("envelope: %w", err)
+	}
+	return measureKeyCache(&r)
+}

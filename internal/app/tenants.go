@@ -1,0 +1,197 @@
+package app
+
+import (
+	"context"
+	"crypto"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"time"
+
+	"cardea/internal/config"
+	"cardea/internal/custodian"
+	"cardea/internal/httpd"
+	"cardea/internal/iam"
+	"cardea/internal/keymanager"
+	"cardea/internal/lockerapi"
+	"cardea/internal/secret"
+	"cardea/internal/vault"
+)
+
+// applyTenants makes the tenants of cfg the ones that are served: in the vault, in
+// the API, and in the keeper of their master keys.
+func (a *App) applyTenants(ctx context.Context, cfg config.Config) error {
+	api := map[string]lockerapi.TenantConfig{}
+	var domain []vault.Tenant
+	for name, t := range cfg.Tenants {
+		c, err := apiTenant(t, cfg.Limits)
+		if err != nil {
+			return fmt.Errorf("tenants.%s: %w", name, err)
+		}
+		api[name] = c
+		domain = append(domain, vault.Tenant{Name: name, Mode: vault.ModeLocal, LazyHolders: t.LazyHolders})
+	}
+	before := a.gate.Tenants.Names()
+	if err := a.api.SetTenants(api); err != nil {
+		return fmt.Errorf("tenants: %w", err)
+	}
+	a.gate.Tenants.Replace(domain...)
+	for _, name := range before {
+		if _, stays := cfg.Tenants[name]; !stays {
+			a.keeper.Remove(name)
+			a.local.Forget(name)
+		}
+	}
+	for name, t := range cfg.Tenants {
+		if err := a.applySeal(ctx, name, t); err != nil {
+			return fmt.Errorf("tenants.%s: %w", name, err)
+		}
+	}
+	now := slices.Sorted(maps.Keys(cfg.Tenants))
+	if slices.Equal(before, now) {
+		return nil
+	}
+	return a.gate.Record(ctx, iam.System("node"), vault.OpTenantsLd, vault.Target{}, "loaded", fmt.Sprintf("tenants %v", now))
+}
+
+// applySeal tells the keeper where a tenant's master key comes from. A tenant
+// whose custodians have not been made yet stays locked.
+func (a *App) applySeal(ctx context.Context, name string, t config.Tenant) error {
+	switch {
+	case t.MasterKey.Present():
+		if err := a.keeper.SetTenant(name, plainMaster{t.MasterKey}); err != nil {
+			return err
+		}
+		if err := a.keeper.Unlock(name); err != nil && !errors.Is(err, custodian.ErrUnlocked) {
+			return err
+		}
+		return nil
+	case t.SealedMasterKey.Present():
+		s, err := custodian.NewHyperswitchSeal(t.SealedMasterKey)
+		if err != nil {
+			return err
+		}
+		return a.keeper.SetTenant(name, s)
+	}
+	s, err := a.ceremonies.Seal(ctx, name)
+	if errors.Is(err, vault.ErrNotFound) {
+		a.log.WarnContext(ctx, "tenant has no master key yet: make one with 'cardea custodian init'", slog.String("tenant", name))
+		return a.keeper.SetTenant(name, noSeal{name})
+	}
+	if err != nil {
+		return err
+	}
+	return a.keeper.SetTenant(name, s)
+}
+
+// refreshSeals takes up the seals that 'cardea custodian init' and 'rekey' made
+// since the last time.
+func (a *App) refreshSeals(ctx context.Context) {
+	for name, t := range a.current().Tenants {
+		if t.MasterKey.Present() || t.SealedMasterKey.Present() {
+			continue
+		}
+		s, err := a.ceremonies.Seal(ctx, name)
+		if err == nil {
+			err = a.keeper.SetTenant(name, s)
+		}
+		if err != nil && !errors.Is(err, vault.ErrNotFound) && ctx.Err() == nil {
+			a.log.WarnContext(ctx, "seal not read, the one in memory stays", slog.String("tenant", name), slog.Any("error", err))
+		}
+	}
+}
+
+// TakeUpSeals makes the keeper use the seals as they are in the store now.
+func (a *App) TakeUpSeals(ctx context.Context) error {
+	for name, t := range a.current().Tenants {
+		if err := a.applySeal(ctx, name, t); err != nil {
+			return fmt.Errorf("tenants.%s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// plainMaster is a master key that stands in a file, without custodians.
+type plainMaster struct{ key secret.Bytes }
+
+func (plainMaster) Info() custodian.Info       { return custodian.Info{} }
+func (plainMaster) Check(custodian.Part) error { return errors.New("this tenant has no custodians") }
+
+func (p plainMaster) Open([]custodian.Part) (secret.Bytes, error) {
+	return secret.Copy(p.key.Expose()), nil
+}
+
+// noSeal is a tenant whose custodians have not been made.
+type noSeal struct{ tenant string }
+
+var errNoSeal = errors.New("the tenant has no master key yet: make one with 'cardea custodian init'")
+
+func (s noSeal) Info() custodian.Info {
+	return custodian.Info{Tenant: s.tenant, Form: custodian.FormShares, Threshold: 1}
+}
+func (noSeal) Check(custodian.Part) error { return errNoSeal }
+
+func (noSeal) Open([]custodian.Part) (secret.Bytes, error) { return secret.Bytes{}, errNoSeal }
+
+// lockingKeeper wipes a tenant's keys in clear when it is locked.
+type lockingKeeper struct {
+	*custodian.Keeper
+	local *keymanager.Local
+}
+
+// Lock implements vault.Custodians.
+func (k lockingKeeper) Lock(tenant string) error {
+	err := k.Keeper.Lock(tenant)
+	k.local.Forget(tenant)
+	return err
+}
+
+func apiTenant(t config.Tenant, l config.Limits) (lockerapi.TenantConfig, error) {
+	c := lockerapi.TenantConfig{Envelope: lockerapi.Envelope(t.Envelope)}
+	if l.DeletePerSecond > 0 {
+		c.DeleteLimit = lockerapi.DeleteLimit{Requests: l.DeleteBurst, Per: time.Duration(float64(l.DeleteBurst) / l.DeletePerSecond * float64(time.Second))}
+		c.DeleteLimit.Per = max(c.DeleteLimit.Per, 1)
+	}
+	for _, x := range t.Clients {
+		c.Clients = append(c.Clients, lockerapi.Client{Name: x.Name, SHA256: x.FingerprintSHA256, CommonName: x.SubjectCN, Merchants: x.Merchants, Actions: x.Actions})
+	}
+	if c.Envelope != lockerapi.EnvelopeJWE {
+		return c, nil
+	}
+	key, err := lockerapi.ParsePublicKey(t.PublicKeyPEM)
+	if err != nil {
+		return c, fmt.Errorf("public_key_file: %w", err)
+	}
+	c.ClientKey = key
+	c.ResponseKeyAlgorithm, c.ResponseSignature = t.ResponseKeyAlgorithm, t.ResponseSignature
+	c.Replay = lockerapi.ReplayPolicy{Window: t.ReplayWindow.Duration}
+	return c, nil
+}
+
+func lockerKeys(cfg config.Config) (lockerapi.ServerKeys, error) {
+	var keys []crypto.PrivateKey
+	if cfg.Locker.PrivateKeyPEM.Present() {
+		k, err := lockerapi.ParsePrivateKey(cfg.Locker.PrivateKeyPEM)
+		if err != nil {
+			return lockerapi.ServerKeys{}, fmt.Errorf("locker.private_key_file: %w", err)
+		}
+		keys = append(keys, k)
+	}
+	return lockerapi.NewServerKeys(keys...)
+}
+
+func tlsOptions(t config.TLS) *httpd.TLSOptions {
+	if !t.Enabled() {
+		return nil
+	}
+	o := &httpd.TLSOptions{CertificateFile: t.CertificateFile, PrivateKeyFile: t.PrivateKeyFile, ClientCAFile: t.ClientCAFile}
+	switch t.ClientCertificates {
+	case config.ClientCertificatesOptional:
+		o.ClientCertificates = httpd.ClientCertificatesOptional
+	case config.ClientCertificatesRequired:
+		o.ClientCertificates = httpd.ClientCertificatesRequired
+	}
+	return o
+}

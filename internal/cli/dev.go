@@ -1,0 +1,175 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"cardea/internal/app"
+	"cardea/internal/config"
+	"cardea/internal/custodian"
+	"cardea/internal/iam"
+	"cardea/internal/secret"
+	"cardea/internal/vault"
+)
+
+// devTenant is the one tenant of dev and demo.
+const devTenant = "dev"
+
+type devCommand struct {
+	DataDir string `default:"./cardea-data" type:"path" placeholder:"DIR" help:"Where the data is kept."`
+	Listen  string `default:"127.0.0.1:8080" placeholder:"ADDR" help:"Address of the vault; port 0 takes a free one."`
+	Ops     string `default:"127.0.0.1:9464" placeholder:"ADDR" help:"Address of metrics and health; port 0 takes a free one."`
+	Verbose bool   `short:"v" help:"Log every request."`
+}
+
+// Help implements kong.HelpProvider.
+func (devCommand) Help() string {
+	return "Examples:\n  cardea dev\n  cardea dev --listen 127.0.0.1:0 --data-dir /tmp/try"
+}
+
+func (c devCommand) Run(ctx context.Context, p *Process) error {
+	level := "warn"
+	if c.Verbose {
+		level = "debug"
+	}
+	d, err := startDev(ctx, p, devOptions{DataDir: c.DataDir, Listen: c.Listen, Ops: c.Ops, Level: level})
+	if err != nil {
+		return err
+	}
+	c.greet(p, d)
+	err = d.Run(ctx)
+	if cerr := d.Close(); err == nil {
+		err = cerr
+	}
+	return err
+}
+
+func (c devCommand) greet(p *Process, d *devApp) {
+	url := d.VaultURL()
+	curl := func(path, body string) string {
+		return fmt.Sprintf("curl -s %s%s -H 'content-type: application/json' -H 'x-tenant-id: %s' -d '%s'", url, path, devTenant, body)
+	}
+	fmt.Fprintf(p.Stdout, `
+*** DEV MODE: this vault has unsealed itself with the custodians' shares in
+*** %s
+*** and speaks plain HTTP to everyone on this machine. Never put a real card into it.
+
+vault    %s
+metrics  %s/metrics   readiness %s/readyz
+
+Store a card, store it again, read it back:
+
+  %s
+
+  %s | grep -o 'duplicated'
+
+  REF=$(%s | sed 's/.*"card_reference":"\([^"]*\)".*/\1/')
+  curl -s %s/cards/retrieve -H 'content-type: application/json' -H 'x-tenant-id: %s' -d '{"merchant_id":"shop","merchant_customer_id":"alice","card_reference":"'$REF'"}'
+
+See who did what, and that nobody changed the log:
+
+  cardea audit show --data-dir %s
+  cardea audit verify --data-dir %s
+
+Stop with Ctrl-C.
+`, filepath.Join(c.DataDir, devSharesFile), url, d.OpsURL(), d.OpsURL(),
+		curl("/cards/add", devCard), curl("/cards/add", devCard), curl("/cards/add", devCard), url, devTenant, c.DataDir, c.DataDir)
+}
+
+// devCard is a network's published test number.
+const devCard = `{"merchant_id":"shop","merchant_customer_id":"alice","card":{"card_number":"4242424242424242","name_on_card":"Alice Example","card_exp_month":"12","card_exp_year":"2031"}}`
+
+// devSharesFile keeps the shares that make dev mode unseal itself.
+const devSharesFile = "INSECURE-dev-shares.txt"
+
+type devOptions struct {
+	DataDir, Listen, Ops, Level string
+}
+
+// devApp is a node whose one tenant is unlocked.
+type devApp struct{ *app.App }
+
+// devConfig is the configuration of dev and demo, which has no file.
+func devConfig(o devOptions) (config.Config, error) {
+	cfg := config.Default()
+	cfg.Node.Name, cfg.Node.DataDir = "dev", o.DataDir
+	cfg.Vault.Listen, cfg.Ops.Listen = o.Listen, o.Ops
+	cfg.Log.Level, cfg.Log.Format = o.Level, "text"
+	cfg.Tenants = map[string]config.Tenant{devTenant: config.DefaultTenant()}
+	cfg.Derive("dev")
+	return cfg, cfg.Validate()
+}
+
+func startDev(ctx context.Context, p *Process, o devOptions) (*devApp, error) {
+	cfg, err := devConfig(o)
+	if err != nil {
+		return nil, err
+	}
+	log, err := logger(cfg, p.Stderr)
+	if err != nil {
+		return nil, err
+	}
+	a, err := app.New(ctx, cfg, app.Options{Logger: log, Now: p.Now})
+	if err != nil {
+		return nil, err
+	}
+	if err := unsealDev(ctx, a, o.DataDir, log); err != nil {
+		return nil, errors.Join(err, a.Close())
+	}
+	return &devApp{a}, nil
+}
+
+// unsealDev does by itself what takes custodians: it makes them if there are none,
+// and unlocks the tenant with the shares that it kept.
+func unsealDev(ctx context.Context, a *app.App, dir string, log *slog.Logger) error {
+	path := filepath.Join(dir, devSharesFile)
+	text, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		if text, err = makeDevShares(ctx, a, path); err != nil {
+			return fmt.Errorf("make dev custodians: %w", err)
+		}
+	} else if err != nil {
+		return err
+	}
+	defer secret.Wipe(text)
+	for i, line := range bytes.Fields(text) {
+		part, err := custodian.ParseShare(secret.Copy(line))
+		if err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+		defer part.Destroy()
+		who := iam.Principal{Type: iam.TypeCustodian, Name: fmt.Sprintf("dev-%d", i+1), Tenant: devTenant, Auth: "internal", Actions: []string{"custodian:*"}}
+		if err := a.Service().SubmitPart(ctx, who, devTenant, part); err != nil {
+			return err
+		}
+		if i == 1 {
+			log.WarnContext(ctx, "dev mode unseals itself with the shares it kept", slog.String("file", path))
+			return a.Service().Unlock(ctx, who, devTenant)
+		}
+	}
+	return fmt.Errorf("%s: has fewer than two shares", path)
+}
+
+func makeDevShares(ctx context.Context, a *app.App, path string) ([]byte, error) {
+	who := iam.Principal{Type: iam.TypeOperator, Name: "dev", Auth: "internal", Actions: []string{"custodian:*"}}
+	handouts, err := a.Ceremonies().Init(ctx, who, devTenant, vault.Terms{Form: custodian.FormShares, Threshold: 2, Custodians: []string{"dev-1", "dev-2", "dev-3"}})
+	if err != nil {
+		return nil, err
+	}
+	var text []byte
+	for _, h := range handouts {
+		t := h.Part.Text()
+		text = append(append(text, t.Expose()...), '\n')
+		t.Destroy()
+		h.Destroy()
+	}
+	if err := a.TakeUpSeals(ctx); err != nil {
+		return nil, err
+	}
+	return text, os.WriteFile(path, text, 0o600)
+}

@@ -1,0 +1,144 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"cardea/internal/app"
+	"cardea/internal/config"
+	"cardea/internal/httpd"
+)
+
+// configFlag is the flag of every command that works on an installation.
+type configFlag struct {
+	Config []string `short:"c" type:"path" placeholder:"FILE" help:"Configuration file; later ones override earlier ones. Environment variables CARDEA__SECTION__KEY override all."`
+}
+
+// load reads and validates the configuration.
+func (c configFlag) load(p *Process) (config.Config, error) {
+	cfg, err := config.Load(c.Config, p.Env)
+	if err != nil {
+		return cfg, err
+	}
+	return cfg, cfg.Validate()
+}
+
+type serveCommand struct {
+	configFlag
+}
+
+// Help implements kong.HelpProvider.
+func (serveCommand) Help() string {
+	return "Examples:\n  cardea serve --config /etc/cardea/cardea.toml\n\n" +
+		"SIGHUP, or a change of the files, takes up new tenants and certificates. SIGTERM finishes what was accepted."
+}
+
+// watchInterval is how often the configuration files are looked at.
+const watchInterval = 2 * time.Second
+
+func (c serveCommand) Run(ctx context.Context, p *Process) error {
+	cfg, err := c.load(p)
+	if err != nil {
+		return err
+	}
+	log, err := logger(cfg, p.Stderr)
+	if err != nil {
+		return err
+	}
+	a, err := app.New(ctx, cfg, app.Options{Logger: log, Now: p.Now})
+	if err != nil {
+		return err
+	}
+	go c.reload(ctx, p, a, cfg, log)
+	err = a.Run(ctx)
+	if cerr := a.Close(); err == nil {
+		err = cerr
+	}
+	return err
+}
+
+// reload takes up the configuration again at SIGHUP and when its files change.
+func (c serveCommand) reload(ctx context.Context, p *Process, a *app.App, cfg config.Config, log *slog.Logger) {
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	asked := make(chan struct{})
+	go func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-hup:
+			}
+			select {
+			case <-ctx.Done():
+				return
+			case asked <- struct{}{}:
+			}
+		}
+	}()
+	config.Watch(ctx, config.WatchOptions{
+		Paths: c.Config, Env: p.Env, Interval: watchInterval, Current: cfg, Reload: asked, Now: p.Now,
+		OnChange: func(cfg config.Config, err error) {
+			if err == nil {
+				err = a.Reload(ctx, cfg)
+			}
+			if err != nil {
+				log.ErrorContext(ctx, "configuration not taken up, the one in force stays", slog.Any("error", err))
+			}
+		},
+	})
+}
+
+// logger is the operator's log.
+func logger(cfg config.Config, w io.Writer) (*slog.Logger, error) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(cfg.Log.Level)); err != nil {
+		return nil, fmt.Errorf("log.level: %w", err)
+	}
+	return httpd.NewLogger(w, cfg.Log.Format, level)
+}
+
+type configCommands struct {
+	Check configCheckCommand `cmd:"" help:"Validate the configuration and tell all that is wrong with it."`
+}
+
+type configCheckCommand struct {
+	configFlag
+	Print bool `help:"Print the effective configuration, without secrets."`
+}
+
+// Help implements kong.HelpProvider.
+func (configCheckCommand) Help() string {
+	return "Examples:\n  cardea config check --config cardea.toml\n  cardea config check --config cardea.toml --print"
+}
+
+func (c configCheckCommand) Run(p *Process) error {
+	cfg, err := c.load(p)
+	if err != nil {
+		return err
+	}
+	for _, w := range cfg.Warnings {
+		fmt.Fprintln(p.Stderr, "warning:", w)
+	}
+	if c.Print {
+		text, err := cfg.Redacted()
+		if err != nil {
+			return err
+		}
+		_, err = io.WriteString(p.Stdout, text)
+		return err
+	}
+	names := slices.Sorted(maps.Keys(cfg.Tenants))
+	_, err = fmt.Fprintf(p.Stdout, "configuration is valid: node %s, %d tenants (%s)\n", cfg.Node.Name, len(names), strings.Join(names, ", "))
+	return err
+}
