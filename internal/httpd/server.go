@@ -90,12 +90,16 @@ func (s *Server) ReloadTLS() error {
 	return s.certs.reload()
 }
 
-// Close closes the listener of a server that will not be served.
+// Close closes the listener of a server that will not be served. Closing one that
+// was served, or is not listening, does nothing.
 func (s *Server) Close() error {
 	if s.listener == nil {
 		return nil
 	}
-	return s.listener.Close()
+	if err := s.listener.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	return nil
 }
 
 // Serve accepts until ctx ends, then stops accepting, finishes the requests
