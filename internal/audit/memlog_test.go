@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -26,12 +27,23 @@ type memLog struct {
 type memSource struct {
 	logs []*memLog
 	grow func()
-	fail string // what cannot be read
+	fail string // what cannot be read, "head"; after a second reading, "head 2"
+
+	mu    sync.Mutex
+	reads map[string]int
+}
+
+// fails reports whether this reading of something fails.
+func (m *memSource) fails(what string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.reads[what]++
+	return m.fail == what || m.fail == fmt.Sprint(what, " ", m.reads[what])
 }
 
 var errDisk = errors.New("disk on fire")
 
-func sourceOf(logs ...*memLog) *memSource { return &memSource{logs: logs} }
+func sourceOf(logs ...*memLog) *memSource { return &memSource{logs: logs, reads: make(map[string]int)} }
 
 func (m *memSource) log(origin string) *memLog {
 	for _, l := range m.logs {
@@ -47,7 +59,7 @@ func (m *memSource) Logs(context.Context) ([]string, error) {
 	for _, l := range m.logs {
 		origins = append(origins, l.origin)
 	}
-	if m.fail == "logs" {
+	if m.fails("logs") {
 		return nil, errDisk
 	}
 	return origins, nil
@@ -60,7 +72,7 @@ func (m *memSource) Head(_ context.Context, origin string) (Head, error) {
 		m.grow = nil
 		grow()
 	}
-	if m.fail == "head" {
+	if m.fails("head") {
 		return Head{}, errDisk
 	}
 	return head, nil
@@ -89,15 +101,15 @@ func (m *memSource) Segments(_ context.Context, origin string, from int64) iter.
 	for from > 0 && len(all) > 0 && all[0].First+int64(all[0].Count) <= from {
 		all = all[1:]
 	}
-	return yieldAll(all, m.fail == "segments")
+	return yieldAll(all, m.fails("segments"))
 }
 
 func (m *memSource) Tiles(_ context.Context, origin string) iter.Seq2[Tile, error] {
-	return yieldAll(m.log(origin).tiles, m.fail == "tiles")
+	return yieldAll(m.log(origin).tiles, m.fails("tiles"))
 }
 
 func (m *memSource) Checkpoints(_ context.Context, origin string) iter.Seq2[[]byte, error] {
-	return yieldAll(m.log(origin).checkpoints, m.fail == "checkpoints")
+	return yieldAll(m.log(origin).checkpoints, m.fails("checkpoints"))
 }
 
 // numberedEntry is the entry of a number, with a time and id of its own.

@@ -58,10 +58,11 @@ type LogReport struct {
 	Entries      int64     `json:"entries"`
 	First        time.Time `json:"first,omitzero"` // times of the first and last entry
 	Last         time.Time `json:"last,omitzero"`
-	Root         string    `json:"root"`          // of the entries, base64
-	Checkpoints  int64     `json:"checkpoints"`   // trusted ones, stored and kept, that have the log's root
-	Signed       int64     `json:"signed"`        // entries that the last of them covers
-	UnsignedTail int64     `json:"unsigned_tail"` // entries after it
+	Root         string    `json:"root"`               // of the entries, base64
+	Checkpoints  int64     `json:"checkpoints"`        // trusted ones, stored and kept, that have the log's root
+	Signed       int64     `json:"signed"`             // entries that the last of them covers
+	SignedAt     time.Time `json:"signed_at,omitzero"` // when it says that it was signed
+	UnsignedTail int64     `json:"unsigned_tail"`      // entries after it
 	Findings     []Finding `json:"findings"`
 	Notes        []Finding `json:"notes"`
 	Omitted      int64     `json:"omitted,omitempty"` // findings and notes over the limit

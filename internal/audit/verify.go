@@ -274,7 +274,7 @@ func (l *logVerifier) passPoints(p *points) error {
 		p.drop(pt)
 		switch {
 		case pt.Root == l.tree.Root():
-			l.good = pt.Size
+			l.good, l.report.SignedAt = pt.Size, pt.Time
 			l.report.Checkpoints++
 			l.unsignedSince = time.Time{}
 		case pt.kept && l.badKept < 0:

@@ -55,7 +55,7 @@ func TestSoundLogsHaveNoFindings(t *testing.T) {
 			t.Fatalf("%d entries: %s", n, messages(append(r.Findings, r.Notes...)))
 		}
 		want := LogReport{Origin: "cardea/node-1", Entries: n + unsigned, Root: w.head.Root.String(), Checkpoints: int64(len(w.checkpoints)),
-			Signed: w.lastSigned(t), UnsignedTail: n + unsigned - w.lastSigned(t), Findings: []Finding{}, Notes: []Finding{}}
+			Signed: w.lastSigned(t), SignedAt: testTime, UnsignedTail: n + unsigned - w.lastSigned(t), Findings: []Finding{}, Notes: []Finding{}}
 		if n > 0 {
 			want.First, want.Last = testTime, testTime.Add(time.Duration(n+unsigned-1)*10*time.Millisecond)
 		}
@@ -281,6 +281,29 @@ func cutLine(s *Segment, i int) {
 }
 
 func addLine(s *Segment, line []byte) { s.Body = append(append(s.Body, line...), '\n') }
+
+// TestSignedEntriesAreNotBlamed: where a signed stretch with a wrong tile is followed
+// by changed entries, only those that are not proved are called edited.
+func TestSignedEntriesAreNotBlamed(t *testing.T) {
+	t.Parallel()
+	w := newLog(t, 600)
+	l := w.clone()
+	last, err := OpenCheckpoint(w.checkpoints[2], w.key.Verifier())
+	if err != nil || last.Size < TileWidth+3 || last.Size >= 2*TileWidth {
+		t.Fatal(last, err) // it is to end within the second tile
+	}
+	l.checkpoints = l.checkpoints[:3]
+	for i := last.Size - 3; i < last.Size; i++ {
+		l.tiles[1].Data[(i-TileWidth)*tlog.HashSize] ^= 1
+	}
+	lines := l.lines()
+	lines[last.Size] = editLine(lines[last.Size])
+	l.resegment(lines)
+	r := verifyLog(t, l, w.key)
+	if got, want := brief(r.Findings), fmt.Sprintf("edited %d+1", last.Size); r.Signed != last.Size || got != want {
+		t.Errorf("%d signed, got %s, want %s", r.Signed, messages(r.Findings), want)
+	}
+}
 
 func TestMalformedEntries(t *testing.T) {
 	t.Parallel()
@@ -595,8 +618,12 @@ func TestVerifyReturnsWhatCannotBeRead(t *testing.T) {
 	lines := damaged.lines()
 	lines[3] = editLine(lines[3])
 	damaged.resegment(lines)
-	for _, l := range []*memLog{w.memLog, damaged} {
-		for _, what := range []string{"logs", "head", "segments", "tiles", "checkpoints"} {
+	damaged.segments = append(damaged.segments, Segment{6000, 1, []byte("x\n")}) // after the head, which is read again
+	for l, all := range map[*memLog][]string{
+		w.memLog: {"logs", "head", "segments", "tiles", "checkpoints"},
+		damaged:  {"head 2", "segments 2", "tiles 2", "checkpoints 2"}, // to find out what happened
+	} {
+		for _, what := range all {
 			src := sourceOf(l)
 			src.fail = what
 			if _, err := Verify(t.Context(), src, VerifyOptions{Verifiers: []string{w.key.Verifier()}}); !errors.Is(err, errDisk) {
@@ -608,6 +635,62 @@ func TestVerifyReturnsWhatCannotBeRead(t *testing.T) {
 	o := VerifyOptions{Verifiers: []string{w.key.Verifier()}, Progress: func(int64, int64) { cancel() }}
 	if _, err := Verify(ctx, sourceOf(w.memLog), o); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: got %v", err)
+	}
+}
+
+// TestLongChangesAreOneFinding: also if they are longer than the window.
+func TestLongChangesAreOneFinding(t *testing.T) {
+	t.Parallel()
+	w := newLog(t, 3*window)
+	l := w.clone()
+	lines := l.lines()
+	for i := 100; i < 100+2*window+5; i++ {
+		lines[i] = editLine(lines[i])
+	}
+	l.resegment(lines)
+	if got, want := brief(verifyLog(t, l, w.key).Findings), fmt.Sprintf("edited 100+%d", 2*window+5); got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+func TestManyChangesAreBounded(t *testing.T) {
+	t.Parallel()
+	w := newLog(t, 3*window)
+	l := w.clone()
+	lines := l.lines()
+	for i := 0; i < len(lines); i += 3 {
+		lines[i] = editLine(lines[i])
+	}
+	l.resegment(lines)
+	r := verifyLog(t, l, w.key)
+	if len(r.Findings) != maxFindings || r.Omitted < 2 || messages(r.Notes) != "edited: too many changes: from entry 3000 on entries and tiles were not compared" {
+		t.Errorf("got %d findings, %d omitted, %s", len(r.Findings), r.Omitted, messages(r.Notes))
+	}
+}
+
+func TestMessagesSayWhatProves(t *testing.T) {
+	t.Parallel()
+	w := newLog(t, 600)
+	signed := w.checkpoints[2:5]
+	for name, c := range map[string]struct {
+		effort      int
+		checkpoints [][]byte
+		kept        [][]byte
+		want        string
+	}{
+		"checkpoint": {head, signed, nil, "edited: entry 3: not what was logged, which the signed checkpoint of 500 entries proves"},
+		"kept":       {head, nil, w.checkpoints[4:5], "edited: entry 3: not what was logged, which the kept checkpoint of 500 entries proves"},
+		"head":       {nothingElse, nil, nil, "edited: entry 3: not what was logged, which tiles and head show"},
+	} {
+		l := w.clone()
+		lines := l.lines()
+		lines[3] = editLine(lines[3])
+		l.resegment(lines)
+		l.cover(t, c.effort)
+		l.checkpoints = c.checkpoints
+		if got := messages(verifyLog(t, l, w.key, c.kept...).Findings); got != c.want {
+			t.Errorf("%s: got %s, want %s", name, got, c.want)
+		}
 	}
 }
 
