@@ -21,11 +21,11 @@ var layers = [][]string{
 	{"internal/keymanager", "internal/store", "internal/lockerapi"},
 	{"internal/app"},
 	{"internal/cli"},
-	{"cmd/cardea", "bench"},
+	{"cmd/cardea"},
 }
 
-// testOnly are packages that only tests import; their own imports are free.
-var testOnly = []string{"internal/store/storetest", "internal/vault/vaulttest", "internal/apptest"}
+// testOnly are packages that only tests and benchmarks use; their own imports are free.
+var testOnly = []string{"internal/store/storetest", "internal/vault/vaulttest", "internal/apptest", "bench"}
 
 // forbidden are imports that would put a concern into the wrong layer.
 var forbidden = map[string][]string{

@@ -95,11 +95,14 @@ func measureSQLite(ctx context.Context, o options, r *report, exe, dir string) e
 }
 
 func measurePostgres(ctx context.Context, o options, r *report, exe, dir string) error {
-	dsn, stop, err := postgres(dir)
+	raw, err := postgres(ctx, "bench_bound")
 	if err != nil {
 		return err
 	}
-	defer stop()
+	dsn, err := postgres(ctx, "bench")
+	if err != nil {
+		return err
+	}
 	dir = filepath.Join(dir, "postgres")
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
@@ -108,7 +111,7 @@ func measurePostgres(ctx context.Context, o options, r *report, exe, dir string)
 	if err != nil {
 		return err
 	}
-	b, err := boundPostgres(dsn, o.conns, o.window())
+	b, err := boundPostgres(raw, o.conns, o.window())
 	if err != nil {
 		return err
 	}
@@ -152,7 +155,7 @@ func measureDatabase(ctx context.Context, o options, r *report, exe, name string
 		return err
 	}
 
-	so.batch = "CARDEA_BENCH_MAX_BATCH=1"
+	so.batch = "CARDEA__DATABASE__MAX_BATCH=1"
 	if s, err = start(ctx, exe, so); err != nil {
 		return err
 	}

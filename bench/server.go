@@ -3,8 +3,8 @@ package main
 import (
 	"bufio"
 	"context"
+	"crypto"
 	"crypto/rand"
-	"crypto/rsa"
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
@@ -49,7 +49,10 @@ type serverOptions struct {
 }
 
 // keyPair are the keys of vault and tenant for an envelope.
-type keyPair struct{ vault, tenant *rsa.PrivateKey }
+type keyPair struct {
+	vault  crypto.PrivateKey
+	tenant crypto.PublicKey
+}
 
 // start runs 'cardea serve' and waits until it serves.
 func start(ctx context.Context, exe string, o serverOptions) (*server, error) {
@@ -123,11 +126,11 @@ func (s *server) stop() error {
 // rss is the server's resident memory in MiB.
 func (s *server) rss() float64 { return float64(rss(s.cmd.Process.Pid)) / (1 << 20) }
 
-func writePEM(path, kind string, key *rsa.PrivateKey) error {
+func writePEM(path, kind string, key any) error {
 	var der []byte
 	var err error
 	if kind == "PUBLIC KEY" {
-		der, err = x509.MarshalPKIXPublicKey(&key.PublicKey)
+		der, err = x509.MarshalPKIXPublicKey(key)
 	} else {
 		der, err = x509.MarshalPKCS8PrivateKey(key)
 	}

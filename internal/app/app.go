@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -228,6 +229,11 @@ func (a *App) Reload(ctx context.Context, cfg config.Config) error {
 	defer a.mu.Unlock()
 	if err := a.applyTenants(ctx, cfg); err != nil {
 		return err
+	}
+	for _, key := range config.Changed(a.config, cfg) {
+		if !strings.HasPrefix(key, "tenants") {
+			a.log.WarnContext(ctx, "setting changed, it takes a restart", slog.String("key", key))
+		}
 	}
 	a.config.Tenants = cfg.Tenants
 	err := errors.Join(a.vault.ReloadTLS(), a.ops.ReloadTLS())

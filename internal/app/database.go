@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"cardea/internal/audit"
@@ -33,7 +34,7 @@ type StoreOptions struct {
 func OpenStore(ctx context.Context, cfg config.Config, o StoreOptions) (*store.Store, error) {
 	opts := store.Options{
 		Node: cfg.Node.Name, Logger: o.Logger, Now: o.Now, Metrics: o.Metrics, Signer: o.Signer,
-		CheckpointInterval: cfg.Audit.CheckpointInterval.Duration, ReadOnly: o.ReadOnly,
+		CheckpointInterval: cfg.Audit.CheckpointInterval.Duration, MaxBatch: cfg.Database.MaxBatch, ReadOnly: o.ReadOnly,
 	}
 	if o.Node != "" {
 		opts.Node = o.Node
@@ -42,46 +43,35 @@ func OpenStore(ctx context.Context, cfg config.Config, o StoreOptions) (*store.S
 		opts.URL = "sqlite:" + path
 		return store.Open(ctx, opts)
 	}
-	dsn, err := postgresURL(cfg.Database)
-	if err != nil {
-		return nil, err
-	}
-	opts.URL = dsn
-	opts.MaxConns = cfg.Database.MaxConnections
-	if opts.TLS, err = databaseTLS(cfg.Database); err != nil {
-		return nil, err
-	}
-	if cfg.Database.Password.Present() {
-		opts.Password = cfg.Database.Password
-	}
-	opts.StatementTimeout = cfg.Database.StatementTimeout.Duration
-	return store.Open(ctx, opts)
-}
-
-// postgresURL is the URL without TLS settings of its own, which come from the
-// configuration's keys.
-func postgresURL(d config.Database) (string, error) {
-	u, err := url.Parse(d.URL)
-	if err != nil {
-		return "", errors.New("database.url: not a URL")
-	}
-	q := u.Query()
-	q.Set("sslmode", "disable") // the store is given a tls.Config
-	q.Set("connect_timeout", strconv.Itoa(5))
-	u.RawQuery = q.Encode()
-	return u.String(), nil
-}
-
-// databaseTLS is nil where nothing leaves the machine or the operator said so.
-func databaseTLS(d config.Database) (*tls.Config, error) {
-	if d.TLS == config.DatabaseTLSInsecureDisable || d.TLS == "" {
-		return nil, nil //nolint:nilnil // no TLS is a configuration, not an error
-	}
-	u, err := url.Parse(d.URL)
+	u, err := url.Parse(cfg.Database.URL)
 	if err != nil {
 		return nil, errors.New("database.url: not a URL")
 	}
-	t := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: u.Hostname()}
+	if opts.TLS, err = databaseTLS(cfg.Database, u.Hostname()); err != nil {
+		return nil, err
+	}
+	opts.URL = cfg.Database.URL
+	opts.Pool = func(p *pgxpool.Config) error {
+		// What the environment or a password file of the login says must not count.
+		p.ConnConfig.Password = string(cfg.Database.Password.Expose()) // the driver wants a string
+		p.ConnConfig.ConnectTimeout = connectTimeout
+		p.MaxConns = int32(cfg.Database.MaxConnections)
+		p.ConnConfig.RuntimeParams["statement_timeout"] = strconv.FormatInt(cfg.Database.StatementTimeout.Milliseconds(), 10)
+		p.ConnConfig.RuntimeParams["application_name"] = "cardea/" + opts.Node
+		return nil
+	}
+	return store.Open(ctx, opts)
+}
+
+// connectTimeout is how long a new connection to PostgreSQL may take.
+const connectTimeout = 5 * time.Second
+
+// databaseTLS is nil where nothing leaves the machine or the operator said so.
+func databaseTLS(d config.Database, host string) (*tls.Config, error) {
+	if d.TLS == config.DatabaseTLSInsecureDisable || d.TLS == "" {
+		return nil, nil //nolint:nilnil // no TLS is a configuration, not an error
+	}
+	t := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: host}
 	if d.CAFile != "" {
 		pem, err := os.ReadFile(d.CAFile)
 		if err != nil {

@@ -96,6 +96,7 @@ type Database struct {
 	URL            string `toml:"url" path:"sqlite"` // "sqlite", "sqlite:<path>" or a postgres:// URL without a password
 	PasswordFile   string `toml:"password_file" path:"true"`
 	MaxConnections int    `toml:"max_connections"`
+	MaxBatch       int    `toml:"max_batch"` // requests that may share a commit
 
 	TLS                   string   `toml:"tls"` // DatabaseTLSVerifyFull, …VerifyCA, …InsecureDisable; PostgreSQL only
 	CAFile                string   `toml:"ca_file" path:"true"`

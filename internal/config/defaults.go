@@ -29,6 +29,7 @@ func Default() Config {
 		Database: Database{
 			URL:              "sqlite",
 			MaxConnections:   16,
+			MaxBatch:         256,
 			StatementTimeout: Duration{10 * time.Second},
 		},
 		Audit: Audit{CheckpointInterval: Duration{time.Second}},

@@ -132,6 +132,7 @@ func validateListen(v *validation, section, listen string, t TLS, insecure bool)
 func (d Database) validate(v *validation) {
 	d.validateURL(v)
 	v.between("database.max_connections", int64(d.MaxConnections), 2, 1000)
+	v.between("database.max_batch", int64(d.MaxBatch), 1, 4096)
 	v.durationBetween("database.statement_timeout", d.StatementTimeout, 100*time.Millisecond, 10*time.Minute)
 	if (d.ClientCertificateFile == "") != (d.ClientPrivateKeyFile == "") {
 		v.add("database.client_certificate_file", "and client_private_key_file belong together; set both or none")

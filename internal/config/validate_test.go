@@ -95,6 +95,7 @@ func TestEveryRefusal(t *testing.T) {
 		"database fragment":         {url("postgres://u@h/d#canary"), []string{"database.url: the part behind ? or # is not valid"}},
 		"SQLite without path":       {url("sqlite:"), []string{`database.url: expected "sqlite", or "sqlite:" and a path without ? and #`}},
 		"SQLite with options":       {url("sqlite:a.db?mode=ro"), []string{`database.url: expected "sqlite", or "sqlite:" and a path without ? and #`}},
+		"database batch":            {func(c *config.Config) { c.Database.MaxBatch = 0 }, []string{"database.max_batch: 0 is out of range, expected 1 to 4096"}},
 		"database connections":      {func(c *config.Config) { c.Database.MaxConnections = 1 }, []string{"database.max_connections: 1 is out of range, expected 2 to 1000"}},
 		"database timeout":          {func(c *config.Config) { c.Database.StatementTimeout = config.Duration{} }, []string{"database.statement_timeout: 0s is out of range, expected 100ms to 10m"}},
 		"database TLS":              {func(c *config.Config) { c.Database.TLS = "require" }, []string{`database.tls: "require" is not known, expected one of verify-full, verify-ca, insecure_disable`}},
