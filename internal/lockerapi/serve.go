@@ -13,6 +13,7 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 
+	"cardea/internal/custodian"
 	"cardea/internal/httpd"
 	"cardea/internal/iam"
 	"cardea/internal/secret"
@@ -153,7 +154,7 @@ func (x *exchange) checkLock(a *API) *fault {
 		return &fault{answer: known, cause: err}
 	case x.route.access == accessStatus:
 	case x.route.access == accessCustodian && !locked:
-		return refuse(answerUnlocked)
+		return &fault{answer: answerUnlocked, cause: custodian.ErrUnlocked}
 	case x.route.access != accessCustodian && locked:
 		return &fault{answer: answerLocked, cause: vault.ErrLocked}
 	}
