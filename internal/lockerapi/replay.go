@@ -17,7 +17,8 @@ import (
 type ReplayPolicy struct {
 	// Window above 0 asks every request for iat (seconds since the epoch, at most
 	// Window away from now) and jti (8 to 128 visible ASCII characters, not seen
-	// before). 0 asks for nothing. At most 1 h.
+	// before). 0 asks for nothing. At most 24 h; a request is remembered for twice
+	// the window.
 	Window time.Duration
 	// Bind asks for htm (the method), htu (the path, nothing else) and aud (the
 	// tenant). They are checked wherever they are present; Bind makes them
@@ -25,7 +26,7 @@ type ReplayPolicy struct {
 	Bind bool
 }
 
-const maxReplayWindow = time.Hour
+const maxReplayWindow = 24 * time.Hour
 
 // replayClaims are the members of a JWS header that protect it.
 type replayClaims struct {

@@ -62,11 +62,21 @@ func (*cardBody) spec() *spec { return &cardSpec }
 
 func (c *cardBody) member(d *decoder, i int) *fault {
 	in := &c.in
-	if i == 0 {
+	switch i {
+	case 0:
 		return d.secret("card.card_number", &in.Number)
+	case 1:
+		return d.nullableSecret("card.name_on_card", &in.Name)
+	case 2:
+		return d.nullableSecret("card.card_exp_month", &in.ExpMonth)
+	case 3:
+		return d.nullableSecret("card.card_exp_year", &in.ExpYear)
+	case 4:
+		return d.nullableSecret("card.card_brand", &in.Brand)
+	case 5:
+		return d.nullableSecret("card.card_isin", &in.ISIN)
 	}
-	field := [...]*secret.Bytes{nil, &in.Name, &in.ExpMonth, &in.ExpYear, &in.Brand, &in.ISIN, &in.Nick}[i]
-	return d.nullableSecret("card."+cardSpec.names[i], field)
+	return d.nullableSecret("card.nick_name", &in.Nick)
 }
 
 // nameCard is the body of v1 retrieve and delete.
