@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"cardea/internal/audit"
+	"cardea/internal/vault"
 )
 
 type demoCommand struct {
@@ -25,7 +26,7 @@ func (demoCommand) Help() string {
 	return "Examples:\n  cardea demo\n  cardea demo --keep ./demo-data && cardea audit show --data-dir ./demo-data"
 }
 
-// demoSleep is what the demo's cards with a short life wait for.
+// demoTTL is how many seconds the demo's short-lived card has.
 const demoTTL = 1
 
 func (c demoCommand) Run(ctx context.Context, p *Process) (err error) {
@@ -253,7 +254,9 @@ func (d *demo) tamper(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := d.app.SwapSealedForDemo(ctx, a.Payload.Reference, b.Payload.Reference); err != nil {
+	x := vault.LookupOf(devTenant, "shop", vault.SpaceV1, "alice", a.Payload.Reference)
+	y := vault.LookupOf(devTenant, "shop", vault.SpaceV1, "bob", b.Payload.Reference)
+	if err := d.app.SwapSealedForDemo(ctx, x, y); err != nil {
 		return err
 	}
 	refused, err := d.post(ctx, "/cards/retrieve", `{`+ids+`,"card_reference":"`+a.Payload.Reference+`"}`, 500)
