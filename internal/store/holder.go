@@ -1,0 +1,51 @@
+package store
+
+import (
+	"context"
+
+	"cardea/internal/vault"
+)
+
+const holderColumns = "id, tenant, name, secret, created_at"
+
+func scanHolder(scan scanFunc, h *vault.Holder) error {
+	var created int64
+	if err := scan(&h.ID, &h.Tenant, &h.Name, &h.Secret, &created); err != nil {
+		return err
+	}
+	h.CreatedAt = vault.Micros(created)
+	return nil
+}
+
+// selectHolder returns nil if there is none.
+func selectHolder(ctx context.Context, s session, tenant, name string) (*vault.Holder, error) {
+	var h *vault.Holder
+	err := s.query(ctx, func(scan scanFunc) error {
+		h = new(vault.Holder)
+		return scanHolder(scan, h)
+	}, "SELECT "+holderColumns+" FROM holder WHERE tenant = $1 AND name = $2", tenant, name)
+	return h, err
+}
+
+// insertHolder inserts h, completes its ID and reports whether its name was free.
+func insertHolder(ctx context.Context, s session, h *vault.Holder) (created bool, err error) {
+	return queryOne(ctx, s, []any{&h.ID}, `INSERT INTO holder (tenant, name, secret, created_at) VALUES ($1, $2, $3, $4)
+		ON CONFLICT (tenant, name) DO NOTHING RETURNING id`, h.Tenant, h.Name, h.Secret, int64(h.CreatedAt))
+}
+
+// holdersByName joins holders with two arrays, PostgreSQL only.
+const holdersByName = `FROM unnest($1::text[], $2::text[]) AS k (tenant, name)
+	JOIN holder h ON h.tenant = k.tenant AND h.name = k.name`
+
+// selectFingerprint returns false if hash is not known.
+func selectFingerprint(ctx context.Context, s session, hash *vault.MAC) (id string, found bool, err error) {
+	found, err = queryOne(ctx, s, []any{&id}, "SELECT id FROM fingerprint WHERE hash = $1", hash[:])
+	return id, found, err
+}
+
+// insertFingerprint reports whether hash was new.
+func insertFingerprint(ctx context.Context, s session, hash *vault.MAC, tenant, id string) (bool, error) {
+	n, err := s.exec(ctx, "INSERT INTO fingerprint (hash, tenant, id) VALUES ($1, $2, $3) ON CONFLICT (hash) DO NOTHING",
+		hash[:], tenant, id)
+	return n == 1, err
+}

@@ -1,0 +1,60 @@
+package store
+
+import (
+	"context"
+
+	"cardea/internal/vault"
+)
+
+const keyColumns = "key_id, version, tenant, holder, purpose, state, mode, wrapped, created_at"
+
+func scanKey(scan scanFunc, k *vault.WrappedKey) error {
+	var id []byte
+	var version, mode, created int64
+	var purpose, state string
+	if err := scan(&id, &version, &k.Tenant, &k.Holder, &purpose, &state, &mode, &k.Wrapped, &created); err != nil {
+		return err
+	}
+	k.Version, k.Mode, k.CreatedAt = uint32(version), vault.Mode(mode), vault.Micros(created)
+	k.Purpose, k.State = vault.Purpose(purpose), vault.KeyState(state)
+	return copyBytes(k.ID[:], id, "key_id")
+}
+
+// selectKey reads the first key that a condition gives, nil if there is none.
+func selectKey(ctx context.Context, s session, where string, args ...any) (k *vault.WrappedKey, err error) {
+	err = s.query(ctx, func(scan scanFunc) error {
+		k = new(vault.WrappedKey)
+		return scanKey(scan, k)
+	}, "SELECT "+keyColumns+" FROM wrapped_key WHERE "+where, args...)
+	return k, err
+}
+
+func selectKeyVersion(ctx context.Context, s session, id vault.KeyID, version uint32) (*vault.WrappedKey, error) {
+	return selectKey(ctx, s, "key_id = $1 AND version = $2", id[:], int64(version))
+}
+
+func selectActiveKey(ctx context.Context, s session, tenant, holder string, p vault.Purpose) (*vault.WrappedKey, error) {
+	return selectKey(ctx, s, "tenant = $1 AND holder = $2 AND purpose = $3 AND state = $4 ORDER BY version DESC LIMIT 1",
+		tenant, holder, string(p), string(vault.KeyActive))
+}
+
+const sameKey = "tenant = $1 AND holder = $2 AND purpose = $3 AND version = $4"
+
+// standingKey is the key that keeps k from being inserted.
+func standingKey(ctx context.Context, s session, k *vault.WrappedKey) (*vault.WrappedKey, error) {
+	return selectKey(ctx, s, sameKey,
+		k.Tenant, k.Holder, string(k.Purpose), int64(k.Version))
+}
+
+const insertKeySQL = "INSERT INTO wrapped_key (" + keyColumns + `) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+	ON CONFLICT (tenant, holder, purpose, version) DO NOTHING`
+
+func keyArgs(k *vault.WrappedKey) []any {
+	return []any{k.ID[:], int64(k.Version), k.Tenant, k.Holder, string(k.Purpose), string(k.State), int64(k.Mode), k.Wrapped, int64(k.CreatedAt)}
+}
+
+// insertKey reports whether tenant, holder, purpose and version were free.
+func insertKey(ctx context.Context, s session, k *vault.WrappedKey) (bool, error) {
+	n, err := s.exec(ctx, insertKeySQL, keyArgs(k)...)
+	return n == 1, err
+}

@@ -1,0 +1,313 @@
+package store
+
+import (
+	"bytes"
+
+	"github.com/jackc/pgx/v5"
+
+	"cardea/internal/vault"
+)
+
+// plan arranges the changes of a group into statements that each make many of
+// them. Changes of different rows commute. Those of one row keep their order: a
+// wave holds, in this order, deletes, upserts and inserts, and a change goes into
+// the first wave in which it comes after every earlier one of its row.
+type plan struct {
+	waves        []*wave
+	used         int // of waves
+	lookups      map[vault.Lookup]place
+	dedupes      map[vault.MAC]place
+	fingerprints []*unit
+	holders      []*unit
+	keys         []*unit
+}
+
+type wave struct {
+	deletes []*deleteStatement
+	upserts recordArrays
+	puts    recordArrays
+}
+
+// deleteStatement removes rows, with expiredAt only those expired then.
+type deleteStatement struct {
+	expiredAt vault.Micros
+	us        []*unit
+	lookups   [][]byte
+}
+
+// place is where in the plan the last change of a row stands.
+type place struct{ wave, rank int }
+
+// The ranks in a wave. Two inserts of one row may share a statement, which runs
+// them in order.
+const (
+	rankDelete = iota
+	rankUpsert
+	rankPut
+)
+
+// after is the first wave in which a change of this rank comes after p.
+func (p place) after(rank int) int {
+	if rank > p.rank || rank == rankPut && p.rank == rankPut {
+		return p.wave
+	}
+	return p.wave + 1
+}
+
+func (p *plan) make(us []*unit) {
+	if p.lookups == nil {
+		p.lookups, p.dedupes = make(map[vault.Lookup]place), make(map[vault.MAC]place)
+	}
+	ordered := false // whether there is anything but inserts of records
+	for _, u := range us {
+		ordered = ordered || u.kind == kindUpsert || u.kind == kindDelete
+	}
+	for _, u := range us {
+		switch u.kind {
+		case kindAppend:
+			u.applied = true
+		case kindPut:
+			p.wave(u, rankPut, &u.record.Lookup, u.record.Dedupe, ordered).puts.add(u)
+		case kindUpsert:
+			p.wave(u, rankUpsert, &u.record.Lookup, u.record.Dedupe, ordered).upserts.add(u)
+		case kindDelete:
+			p.wave(u, rankDelete, &u.lookup, nil, ordered).delete(u)
+		case kindFingerprint:
+			p.fingerprints = append(p.fingerprints, u)
+		case kindHolder:
+			p.holders = append(p.holders, u)
+		case kindKey:
+			p.keys = append(p.keys, u)
+		}
+	}
+}
+
+// wave finds the wave for a change of the row with one of two keys.
+func (p *plan) wave(u *unit, rank int, l *vault.Lookup, d *vault.MAC, ordered bool) *wave {
+	n := 0
+	if ordered {
+		if last, ok := p.lookups[*l]; ok {
+			n = last.after(rank)
+		}
+		if d != nil {
+			if last, ok := p.dedupes[*d]; ok {
+				n = max(n, last.after(rank))
+			}
+			p.dedupes[*d] = place{n, rank}
+		}
+		p.lookups[*l] = place{n, rank}
+	}
+	for n >= len(p.waves) {
+		p.waves = append(p.waves, new(wave))
+	}
+	p.used = max(p.used, n+1)
+	return p.waves[n]
+}
+
+// empty reports whether nothing is to be changed.
+func (p *plan) empty() bool {
+	return p.used == 0 && len(p.fingerprints) == 0 && len(p.holders) == 0 && len(p.keys) == 0
+}
+
+// reset forgets the units and keeps the memory.
+func (p *plan) reset() {
+	for _, w := range p.waves[:p.used] {
+		w.deletes = nil
+		w.upserts.reset()
+		w.puts.reset()
+	}
+	p.used = 0
+	clear(p.lookups)
+	clear(p.dedupes)
+	p.fingerprints, p.holders, p.keys = p.fingerprints[:0], p.holders[:0], p.keys[:0]
+}
+
+func (w *wave) delete(u *unit) {
+	for _, d := range w.deletes {
+		if d.expiredAt == u.expiredAt {
+			d.us, d.lookups = append(d.us, u), append(d.lookups, u.lookup[:])
+			return
+		}
+	}
+	w.deletes = append(w.deletes, &deleteStatement{expiredAt: u.expiredAt, us: []*unit{u}, lookups: [][]byte{u.lookup[:]}})
+}
+
+// changes queues the statements.
+func (p *plan) changes(b *pipeline) {
+	for _, w := range p.waves[:p.used] {
+		for _, d := range w.deletes {
+			d.queue(b)
+		}
+		if len(w.upserts.us) > 0 {
+			b.exec(insertRecords+upsertTail, allApplied(w.upserts.us), w.upserts.args()...)
+		}
+		if len(w.puts.us) > 0 {
+			b.query(insertRecords+" ON CONFLICT DO NOTHING RETURNING lookup, dedupe", inserted(w.puts.us), w.puts.args()...)
+		}
+	}
+	p.queueFingerprints(b)
+	p.queueHolders(b)
+	for _, u := range p.keys {
+		b.exec(insertKeySQL, func(rows int64) error {
+			u.applied = rows == 1
+			return nil
+		}, keyArgs(&u.key)...)
+	}
+}
+
+func (d *deleteStatement) queue(b *pipeline) {
+	read := func(rows pgx.Rows) error {
+		return eachRow(rows, func(scan scanFunc) error {
+			var lookup []byte
+			if err := scan(&lookup); err != nil {
+				return err
+			}
+			for _, u := range d.us {
+				if bytes.Equal(u.lookup[:], lookup) {
+					u.applied = true
+				}
+			}
+			return nil
+		})
+	}
+	if d.expiredAt == 0 {
+		b.query("DELETE FROM record WHERE lookup = ANY($1) RETURNING lookup", read, d.lookups)
+	} else {
+		b.query("DELETE FROM record WHERE lookup = ANY($1) AND expires_at <> 0 AND expires_at < $2 RETURNING lookup",
+			read, d.lookups, int64(d.expiredAt))
+	}
+}
+
+const insertRecords = "INSERT INTO record (" + recordColumns + `)
+	SELECT * FROM unnest($1::bytea[], $2::bytea[], $3::bigint[], $4::smallint[], $5::smallint[], $6::text[], $7::text[],
+	$8::smallint[], $9::bytea[], $10::bigint[], $11::bytea[], $12::bigint[], $13::bigint[])`
+
+// recordArrays is the columns of several records.
+type recordArrays struct {
+	us                                  []*unit
+	lookups, dedupes, keys, sealed      [][]byte
+	holders, versions, created, expires []int64
+	spaces, kinds, modes                []int16
+	customers, references               []string
+}
+
+func (a *recordArrays) add(u *unit) {
+	r := &u.record
+	var dedupe []byte
+	if r.Dedupe != nil {
+		dedupe = r.Dedupe[:]
+	}
+	a.us = append(a.us, u)
+	a.lookups, a.dedupes = append(a.lookups, r.Lookup[:]), append(a.dedupes, dedupe)
+	a.keys, a.sealed = append(a.keys, r.Key[:]), append(a.sealed, r.Sealed)
+	a.holders, a.versions = append(a.holders, r.HolderID), append(a.versions, int64(r.KeyVersion))
+	a.created, a.expires = append(a.created, int64(r.CreatedAt)), append(a.expires, int64(r.ExpiresAt))
+	a.spaces, a.kinds, a.modes = append(a.spaces, int16(r.Space)), append(a.kinds, int16(r.Kind)), append(a.modes, int16(r.Mode))
+	a.customers, a.references = append(a.customers, r.Customer), append(a.references, r.Reference)
+}
+
+func (a *recordArrays) args() []any {
+	return []any{a.lookups, a.dedupes, a.holders, a.spaces, a.kinds, a.customers, a.references,
+		a.modes, a.keys, a.versions, a.sealed, a.created, a.expires}
+}
+
+func (a *recordArrays) reset() {
+	clear(a.us)
+	*a = recordArrays{
+		us: a.us[:0], lookups: a.lookups[:0], dedupes: a.dedupes[:0], keys: a.keys[:0], sealed: a.sealed[:0],
+		holders: a.holders[:0], versions: a.versions[:0], created: a.created[:0], expires: a.expires[:0],
+		spaces: a.spaces[:0], kinds: a.kinds[:0], modes: a.modes[:0], customers: a.customers[:0], references: a.references[:0],
+	}
+}
+
+func allApplied(us []*unit) func(int64) error {
+	return func(int64) error {
+		for _, u := range us {
+			u.applied = true
+		}
+		return nil
+	}
+}
+
+// inserted marks the units whose records come back, the first of equal ones. They
+// come in the order in which they went.
+func inserted(us []*unit) func(pgx.Rows) error {
+	return func(rows pgx.Rows) error {
+		next := 0
+		return eachRow(rows, func(scan scanFunc) error {
+			var lookup, dedupe []byte
+			if err := scan(&lookup, &dedupe); err != nil {
+				return err
+			}
+			for i := range us {
+				u := us[(next+i)%len(us)]
+				d := u.record.Dedupe
+				if !u.applied && bytes.Equal(u.record.Lookup[:], lookup) && (d == nil && dedupe == nil || d != nil && bytes.Equal(d[:], dedupe)) {
+					u.applied = true
+					next += i + 1
+					break
+				}
+			}
+			return nil
+		})
+	}
+}
+
+func (p *plan) queueFingerprints(b *pipeline) {
+	if len(p.fingerprints) == 0 {
+		return
+	}
+	var hashes [][]byte
+	var tenants, ids []string
+	for _, u := range p.fingerprints {
+		hashes, tenants, ids = append(hashes, u.hash[:]), append(tenants, u.tenant), append(ids, u.id)
+	}
+	b.query(`INSERT INTO fingerprint (hash, tenant, id) SELECT * FROM unnest($1::bytea[], $2::text[], $3::text[])
+		ON CONFLICT (hash) DO NOTHING RETURNING hash`, func(rows pgx.Rows) error {
+		return eachRow(rows, func(scan scanFunc) error {
+			var hash []byte
+			if err := scan(&hash); err != nil {
+				return err
+			}
+			for _, u := range p.fingerprints {
+				if bytes.Equal(u.hash[:], hash) {
+					u.applied = true
+					break
+				}
+			}
+			return nil
+		})
+	}, hashes, tenants, ids)
+}
+
+func (p *plan) queueHolders(b *pipeline) {
+	if len(p.holders) == 0 {
+		return
+	}
+	var tenants, names []string
+	var secrets [][]byte
+	var created []int64
+	for _, u := range p.holders {
+		h := &u.holder
+		tenants, names = append(tenants, h.Tenant), append(names, h.Name)
+		secrets, created = append(secrets, h.Secret), append(created, int64(h.CreatedAt))
+	}
+	b.query(`INSERT INTO holder (tenant, name, secret, created_at)
+		SELECT * FROM unnest($1::text[], $2::text[], $3::bytea[], $4::bigint[])
+		ON CONFLICT (tenant, name) DO NOTHING RETURNING id, tenant, name`, func(rows pgx.Rows) error {
+		return eachRow(rows, func(scan scanFunc) error {
+			var id int64
+			var tenant, name string
+			if err := scan(&id, &tenant, &name); err != nil {
+				return err
+			}
+			for _, u := range p.holders {
+				if u.holder.Tenant == tenant && u.holder.Name == name {
+					u.holder.ID, u.applied = id, true
+					break
+				}
+			}
+			return nil
+		})
+	}, tenants, names, secrets, created)
+}
