@@ -1,29 +1,27 @@
 package cli
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
-	"path/filepath"
+	"os/user"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"cardea/internal/app"
 	"cardea/internal/audit"
 	"cardea/internal/config"
 	"cardea/internal/iam"
+	"cardea/internal/store"
 	"cardea/internal/vault"
 )
 
 type auditCommands struct {
-	Verify auditVerifyCommand `cmd:"" help:"Prove that nobody changed the audit log."`
-	Show   auditShowCommand   `cmd:"" help:"Read the audit log."`
-	Export auditExportCommand `cmd:"" help:"Write the logs with all that verifies them into one file, to take away."`
+	Verify     auditVerifyCommand     `cmd:"" help:"Prove that nobody changed the audit log."`
+	Show       auditShowCommand       `cmd:"" help:"Read the audit log."`
+	Export     auditExportCommand     `cmd:"" help:"Write the logs with all that verifies them into one file, to take away."`
+	Checkpoint auditCheckpointCommand `cmd:"" help:"Print the newest signed checkpoint of each log, to keep elsewhere."`
 }
 
 // logSource is where an audit command reads: a database, beside a running node or
@@ -38,12 +36,14 @@ type logSource struct {
 // opened is a log source in use.
 type opened struct {
 	audit.Source
-	pub   string // file with the public key beside the node's, if there is one
+	key   string // file of the node's signing key, if there is one
 	close func() error
 }
 
 // open opens the source. Reading the log in a database is itself an entry of the
-// log (PCI DSS 10.2.1.3), in the log of the command line.
+// log (PCI DSS 10.2.1.3), in the log of the command line. That entry is signed
+// before anything is read, so that a log never ends in it unsigned; what follows
+// is read-only and stands in nobody's way.
 func (s logSource) open(ctx context.Context, p *Process, what string) (*opened, error) {
 	if s.Bundle != "" {
 		return s.openBundle()
@@ -54,17 +54,22 @@ func (s logSource) open(ctx context.Context, p *Process, what string) (*opened, 
 	}
 	if path := cfg.SQLitePath(); path != "" {
 		if _, err := os.Stat(path); err != nil {
-			return nil, fmt.Errorf("no database to read the audit log of: %w", err)
+			return nil, hinted(fmt.Errorf("no database to read the audit log of: %w", err), "name it by --config, --data-dir or --bundle")
 		}
 	}
-	tool, err := app.OpenTool(ctx, cfg, app.Options{Logger: discard(), Now: p.Now})
+	tool, err := openTool(ctx, p, cfg)
 	if err != nil {
 		return nil, err
 	}
-	if err := tool.Gate.Record(ctx, operator(p), vault.OpLogRead, vault.Target{}, "read", what); err != nil {
-		return nil, errors.Join(err, tool.Close())
+	err = tool.Gate.Record(ctx, operator(p), vault.OpLogRead, vault.Target{}, "read", what)
+	if err := errors.Join(err, tool.Close()); err != nil {
+		return nil, err
 	}
-	return &opened{Source: tool.Store, pub: cfg.Audit.SigningKeyFile + ".pub", close: tool.Close}, nil
+	db, err := app.OpenStore(ctx, cfg, app.StoreOptions{Logger: discard(), Now: p.Now, ReadOnly: true})
+	if err != nil {
+		return nil, explained(err)
+	}
+	return &opened{Source: db, key: cfg.Audit.SigningKeyFile, close: db.Close}, nil
 }
 
 func (s logSource) openBundle() (*opened, error) {
@@ -94,232 +99,68 @@ func (s logSource) config(p *Process) (config.Config, error) {
 	return devConfig(devOptions{DataDir: dir, Listen: "127.0.0.1:0", Ops: "127.0.0.1:0", Level: "error"})
 }
 
-// origins are the logs asked for, or all.
+// origins are the logs asked for, or all. One that is not there is an error: to
+// find nothing in it would mean something else.
 func (s logSource) origins(ctx context.Context, src audit.Source) ([]string, error) {
-	if len(s.Origin) > 0 {
-		return s.Origin, nil
-	}
-	return src.Logs(ctx)
-}
-
-type auditVerifyCommand struct {
-	logSource
-	output
-	PublicKey     []string `placeholder:"KEY" help:"Public key that signs the checkpoints, or a file of such keys, one a line. Without it the ones beside the node's signing key are used, which proves less."`
-	Checkpoint    []string `type:"path" placeholder:"FILE" help:"Signed checkpoint that was kept elsewhere: the log must continue it."`
-	AllowUnsigned bool     `help:"Verify consistency only, without knowing who signs."`
-}
-
-// Help implements kong.HelpProvider.
-func (auditVerifyCommand) Help() string {
-	return "Examples:\n  cardea audit verify --config cardea.toml --public-key audit.pub\n" +
-		"  cardea audit verify --bundle audit.cardea --public-key audit.pub --checkpoint kept.note\n\n" +
-		"Exit status 3 means that something is wrong with a log."
-}
-
-func (c auditVerifyCommand) Run(ctx context.Context, p *Process) (err error) {
-	src, err := c.open(ctx, p, "verify")
+	there, err := src.Logs(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer func() { err = errors.Join(err, src.close()) }()
-	o := audit.VerifyOptions{Origins: c.Origin, AllowUnsigned: c.AllowUnsigned}
-	if o.Verifiers, err = c.keys(src); err != nil {
-		return err
+	if len(s.Origin) == 0 {
+		return there, nil
 	}
-	for _, path := range c.Checkpoint {
-		b, err := os.ReadFile(path)
-		if err != nil {
-			return err
+	known := map[string]bool{}
+	for _, name := range there {
+		known[name] = true
+	}
+	for _, name := range s.Origin {
+		if !known[name] {
+			return nil, usageError{fmt.Errorf("--origin: no log %q, there are %s", name, orNone(strings.Join(there, ", ")))}
 		}
-		o.Kept = append(o.Kept, b)
 	}
-	bar := newProgress(p, "verify", "entries")
-	o.Progress = bar.set
-	report, err := audit.Verify(ctx, src, o)
-	bar.finish()
-	if err != nil {
-		return err
-	}
-	if err := c.print(p.Stdout, report, func(w io.Writer) error { return printReport(w, report) }); err != nil {
-		return err
-	}
-	if !report.OK() {
-		return errFindings
-	}
-	return nil
+	return s.Origin, nil
 }
 
-// keys are the public keys to trust.
-func (c auditVerifyCommand) keys(src *opened) ([]string, error) {
-	given := c.PublicKey
-	if len(given) == 0 && src.pub != "" {
-		matches, err := filepath.Glob(strings.TrimSuffix(src.pub, ".key.pub") + "*.pub")
-		if err != nil {
+// toolWait is how long a command waits for another one to finish with the log
+// that commands share.
+const toolWait = 3 * time.Second
+
+// openTool opens the store under the log of the command line.
+func openTool(ctx context.Context, p *Process, cfg config.Config) (*app.Tool, error) {
+	for start := p.Now(); ; {
+		tool, err := app.OpenTool(ctx, cfg, app.Options{Logger: discard(), Now: p.Now})
+		if !errors.Is(err, store.ErrLogTaken) {
+			return tool, explained(err)
+		}
+		if p.Now().Sub(start) > toolWait {
+			return nil, hinted(err, "another cardea command is at work on this database; try again when it has ended")
+		}
+		if err := sleep(ctx, 50*time.Millisecond); err != nil {
 			return nil, err
 		}
-		given = matches
 	}
-	var keys []string
-	for _, k := range given {
-		if strings.HasPrefix(k, "cardea/") {
-			keys = append(keys, k)
-			continue
-		}
-		b, err := os.ReadFile(k)
-		if err != nil {
-			return nil, fmt.Errorf("public key: %w", err)
-		}
-		keys = append(keys, strings.Fields(string(b))...)
-	}
-	return keys, nil
 }
 
-func printReport(w io.Writer, r audit.Report) error {
-	for _, l := range r.Logs {
-		verdict := "intact"
-		if len(l.Findings) > 0 {
-			verdict = "NOT INTACT"
-		}
-		fmt.Fprintf(w, "%s: %s, %d entries, %d checkpoints, %d entries after the last one\n", l.Origin, verdict, l.Entries, l.Checkpoints, l.UnsignedTail)
-		if l.Entries > 0 {
-			fmt.Fprintf(w, "  from %s to %s, root %s\n", l.First.Format(time.RFC3339), l.Last.Format(time.RFC3339), l.Root)
-		}
-		for _, f := range l.Findings {
-			fmt.Fprintf(w, "  FINDING %s at entry %d: %s\n", f.Kind, f.Seq, f.Message)
-		}
-		for _, f := range l.Notes {
-			fmt.Fprintf(w, "  note: %s at entry %d: %s\n", f.Kind, f.Seq, f.Message)
-		}
-		if l.Omitted > 0 {
-			fmt.Fprintf(w, "  and %d more\n", l.Omitted)
-		}
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
 	}
-	if len(r.Logs) == 0 {
-		fmt.Fprintln(w, "no audit log found")
-	}
-	return nil
 }
 
-type auditShowCommand struct {
-	logSource
-	output
-	Since     string `placeholder:"TIME" help:"Entries at or after this time (RFC 3339), or in the last duration (24h)."`
-	Until     string `placeholder:"TIME" help:"Entries before this time."`
-	Tenant    string `help:"Only this tenant."`
-	Op        string `placeholder:"NAME" help:"Only this operation, such as card.retrieve."`
-	Outcome   string `enum:",allowed,denied,failed" default:"" help:"allowed, denied or failed."`
-	Reference string `help:"Only this record."`
-	RequestID string `help:"Only this request."`
-	Who       string `help:"Only this actor."`
-	Limit     int    `short:"n" default:"0" help:"Only the last N entries of each log; 0 is all."`
-}
-
-// Help implements kong.HelpProvider.
-func (auditShowCommand) Help() string {
-	return "Examples:\n  cardea audit show --data-dir ./cardea-data --since 24h --outcome denied\n" +
-		"  cardea audit show --config cardea.toml --op card.retrieve --output json\n\nJSON output is one entry a line."
-}
-
-func (c auditShowCommand) Run(ctx context.Context, p *Process) (err error) {
-	filter := audit.Filter{Tenant: c.Tenant, Op: c.Op, Outcome: audit.Outcome(c.Outcome), Reference: c.Reference, RequestID: c.RequestID, Who: c.Who}
-	if filter.Since, err = moment("--since", c.Since, p.Now()); err != nil {
-		return err
+// explained adds to the errors of opening a database what to do about them.
+func explained(err error) error {
+	switch {
+	case errors.Is(err, store.ErrSchemaTooNew):
+		return hinted(err, "install the release that changed it, or restore the backup from before")
+	case errors.Is(err, audit.ErrDamaged):
+		return hinted(err, "keep the database as it is, and see what 'cardea audit verify' finds")
 	}
-	if filter.Until, err = moment("--until", c.Until, p.Now()); err != nil {
-		return err
-	}
-	src, err := c.open(ctx, p, "show")
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, src.close()) }()
-	origins, err := c.origins(ctx, src)
-	if err != nil {
-		return err
-	}
-	out := bufio.NewWriter(p.Stdout)
-	for _, origin := range origins {
-		if err := c.show(ctx, out, src, origin, filter); err != nil {
-			return err
-		}
-	}
-	return out.Flush()
-}
-
-// shown is an entry as show prints it in JSON.
-func (c auditShowCommand) show(ctx context.Context, out *bufio.Writer, src audit.Source, origin string, filter audit.Filter) error {
-	var last []audit.Numbered
-	tw := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	if c.Output != "json" {
-		fmt.Fprintln(tw, "LOG\tENTRY\tTIME\tWHO\tFROM\tOPERATION\tOUTCOME\tRESULT\tMERCHANT\tREFERENCE\tPAN")
-	}
-	write := func(n audit.Numbered) {
-		if c.Output == "json" {
-			fmt.Fprintf(out, `{"log":%q,"seq":%d,"entry":%s}`+"\n", origin, n.Seq, bytes.TrimSpace(n.Line))
-			return
-		}
-		e := n.Entry
-		fmt.Fprintf(tw, "%s\t%d\t%s\t%s:%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", origin, n.Seq, e.Time.Format("2006-01-02T15:04:05.000Z"),
-			e.Who.Type, e.Who.Name, e.Who.IP, e.Op, e.Outcome, e.Result, e.Resource.Merchant, e.Resource.Reference, e.Resource.MaskedPAN)
-	}
-	for n, err := range audit.Entries(ctx, src, origin, 0) {
-		if errors.Is(err, audit.ErrMalformedEntry) || errors.Is(err, audit.ErrMalformedSegment) {
-			fmt.Fprintf(out, "entry %d is damaged: %v (see 'cardea audit verify')\n", n.Seq, err)
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		if !filter.Match(n.Entry) {
-			continue
-		}
-		if c.Limit <= 0 {
-			write(n)
-			continue
-		}
-		n.Line = bytes.Clone(n.Line)
-		if last = append(last, n); len(last) > 2*c.Limit {
-			last = append(last[:0], last[len(last)-c.Limit:]...)
-		}
-	}
-	for _, n := range last[max(0, len(last)-c.Limit):] {
-		write(n)
-	}
-	return tw.Flush()
-}
-
-type auditExportCommand struct {
-	logSource
-	Out string `arg:"" optional:"" type:"path" placeholder:"FILE" help:"Where to; standard output if missing."`
-}
-
-// Help implements kong.HelpProvider.
-func (auditExportCommand) Help() string {
-	return "Examples:\n  cardea audit export --config cardea.toml audit.cardea\n  cardea audit verify --bundle audit.cardea --public-key audit.pub"
-}
-
-func (c auditExportCommand) Run(ctx context.Context, p *Process) (err error) {
-	src, err := c.open(ctx, p, "export")
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, src.close()) }()
-	origins, err := c.origins(ctx, src)
-	if err != nil {
-		return err
-	}
-	if c.Out == "" {
-		return audit.WriteBundle(ctx, p.Stdout, src, origins)
-	}
-	f, err := os.OpenFile(c.Out, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	if err := errors.Join(audit.WriteBundle(ctx, f, src, origins), f.Sync(), f.Close()); err != nil {
-		return errors.Join(err, os.Remove(c.Out)) // nothing half done stays
-	}
-	return nil
+	return err
 }
 
 // moment reads a time, or a duration before now.
@@ -337,14 +178,16 @@ func moment(flag, text string, now time.Time) (time.Time, error) {
 	return t, nil
 }
 
-// operator is the person at the command line, by the name of the login.
+// operator is the person at the command line (PCI DSS 10.2.2): the user that the
+// process runs as and, under sudo, the one behind him.
 func operator(p *Process) iam.Principal {
-	name := "unknown"
-	for _, key := range []string{"SUDO_USER=", "USER=", "LOGNAME="} {
-		for _, kv := range p.Env {
-			if v, ok := strings.CutPrefix(kv, key); ok && v != "" {
-				return iam.Principal{Type: iam.TypeOperator, Name: v, Auth: "internal", Actions: []string{"*"}, Merchants: []string{"*"}}
-			}
+	name := fmt.Sprintf("uid-%d", os.Getuid())
+	if u, err := user.Current(); err == nil && u.Username != "" {
+		name = u.Username
+	}
+	for _, kv := range p.Env {
+		if behind, ok := strings.CutPrefix(kv, "SUDO_USER="); ok && behind != "" {
+			name = behind + " as " + name
 		}
 	}
 	return iam.Principal{Type: iam.TypeOperator, Name: name, Auth: "internal", Actions: []string{"*"}, Merchants: []string{"*"}}

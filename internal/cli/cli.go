@@ -12,8 +12,10 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/alecthomas/kong"
 )
@@ -105,26 +107,54 @@ func newParser(p Process) (*kong.Kong, error) {
 
 // commandPath is the subcommand in which a parse error happened.
 func commandPath(err error) string {
-	var pe *kong.ParseError
-	if errors.As(err, &pe) && pe.Context != nil {
-		return pe.Context.Command()
+	pe, ok := errors.AsType[*kong.ParseError](err)
+	if !ok || pe.Context == nil {
+		return ""
 	}
-	return ""
+	var names []string
+	for _, step := range pe.Context.Path {
+		if step.Command != nil {
+			names = append(names, step.Command.Name)
+		}
+	}
+	return strings.Join(names, " ")
 }
 
 func report(p Process, err error) int {
-	var usage usageError
 	switch {
 	case err == nil:
 		return exitDone
 	case errors.Is(err, errFindings):
 		return exitFindings
-	case errors.As(err, &usage):
-		fmt.Fprintln(p.Stderr, "cardea:", err)
-		return exitWrongUse
+	case errors.Is(err, context.Canceled):
+		fmt.Fprintln(p.Stderr, "cardea: stopped before it was done")
+		return exitFailed
 	}
 	fmt.Fprintln(p.Stderr, "cardea:", err)
+	if _, ok := errors.AsType[usageError](err); ok {
+		return exitWrongUse
+	}
 	return exitFailed
+}
+
+// hinted adds to an error what to do about it.
+func hinted(err error, format string, args ...any) error {
+	return fmt.Errorf("%w: %s", err, fmt.Sprintf(format, args...))
+}
+
+// printable shows text that others wrote on a terminal: one line that cannot
+// steer it.
+func printable(s string) string {
+	clean := func(r rune) bool { return r == utf8.RuneError || !strconv.IsPrint(r) }
+	if !strings.ContainsFunc(s, clean) {
+		return s
+	}
+	return strings.Map(func(r rune) rune {
+		if clean(r) {
+			return '\uFFFD'
+		}
+		return r
+	}, s)
 }
 
 // output is the flag of every command that prints a table.

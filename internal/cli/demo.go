@@ -36,8 +36,13 @@ func (c demoCommand) Run(ctx context.Context, p *Process) (err error) {
 			return err
 		}
 		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	} else if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
+		return usageError{fmt.Errorf("--keep: %s is not empty; name a new folder", dir)}
 	}
-	d, err := startDev(ctx, p, devOptions{DataDir: dir, Listen: "127.0.0.1:0", Ops: "127.0.0.1:0", Level: "error"})
+	// What the node logs about the story's tampering would look like a failure of
+	// the story; it is shown if there is one.
+	var log bytes.Buffer
+	d, err := startDev(ctx, p, devOptions{DataDir: dir, Listen: "127.0.0.1:0", Ops: "127.0.0.1:0", Level: "error", Log: &log})
 	if err != nil {
 		return err
 	}
@@ -56,9 +61,13 @@ func (c demoCommand) Run(ctx context.Context, p *Process) (err error) {
 		err = serr
 	}
 	if err != nil {
+		p.Stderr.Write(log.Bytes()) //nolint:errcheck // the error is told anyhow
 		return fmt.Errorf("demo: %w", err)
 	}
 	fmt.Fprintln(p.Stdout, "\nAll of it is as it should be. 'cardea dev' starts one to try.")
+	if c.Keep != "" {
+		fmt.Fprintf(p.Stdout, "The data is in %s; '%s audit show --data-dir %s' shows the log.\n", dir, invocation(p), quoted(dir))
+	}
 	return nil
 }
 

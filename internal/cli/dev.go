@@ -5,15 +5,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
+	"syscall"
+	"unicode"
 
 	"cardea/internal/app"
 	"cardea/internal/config"
 	"cardea/internal/custodian"
 	"cardea/internal/iam"
 	"cardea/internal/secret"
+	"cardea/internal/store"
 	"cardea/internal/vault"
 )
 
@@ -38,8 +43,13 @@ func (c devCommand) Run(ctx context.Context, p *Process) error {
 		level = "debug"
 	}
 	d, err := startDev(ctx, p, devOptions{DataDir: c.DataDir, Listen: c.Listen, Ops: c.Ops, Level: level})
-	if err != nil {
-		return err
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return hinted(err, "another program listens there; choose another address by --listen or --ops, port 0 takes a free one")
+	case errors.Is(err, store.ErrLogTaken):
+		return hinted(err, "another 'cardea dev' uses %s; stop it, or choose another folder by --data-dir", c.DataDir)
+	case err != nil:
+		return explained(err)
 	}
 	c.greet(p, d)
 	err = d.Run(ctx)
@@ -50,7 +60,7 @@ func (c devCommand) Run(ctx context.Context, p *Process) error {
 }
 
 func (c devCommand) greet(p *Process, d *devApp) {
-	url := d.VaultURL()
+	url, self, dir := d.VaultURL(), invocation(p), quoted(c.DataDir)
 	curl := func(path, body string) string {
 		return fmt.Sprintf("curl -s %s%s -H 'content-type: application/json' -H 'x-tenant-id: %s' -d '%s'", url, path, devTenant, body)
 	}
@@ -69,16 +79,52 @@ Store a card, store it again, read it back:
   %s | grep -o 'duplicated'
 
   REF=$(%s | sed 's/.*"card_reference":"\([^"]*\)".*/\1/')
-  curl -s %s/cards/retrieve -H 'content-type: application/json' -H 'x-tenant-id: %s' -d '{"merchant_id":"shop","merchant_customer_id":"alice","card_reference":"'$REF'"}'
+  %s
 
 See who did what, and that nobody changed the log:
 
-  cardea audit show --data-dir %s
-  cardea audit verify --data-dir %s
+  %s audit show --data-dir %s
+  %s audit verify --data-dir %s
 
 Stop with Ctrl-C.
 `, filepath.Join(c.DataDir, devSharesFile), url, d.OpsURL(), d.OpsURL(),
-		curl("/cards/add", devCard), curl("/cards/add", devCard), curl("/cards/add", devCard), url, devTenant, c.DataDir, c.DataDir)
+		curl("/cards/add", devCard), curl("/cards/add", devCard), curl("/cards/add", devCard),
+		curl("/cards/retrieve", `{"merchant_id":"shop","merchant_customer_id":"alice","card_reference":"'$REF'"}`),
+		self, dir, self, dir)
+}
+
+// invocation is how a line to paste calls this program.
+func invocation(p *Process) string {
+	path, err := os.Executable()
+	if err != nil {
+		return "cardea"
+	}
+	for _, kv := range p.Env {
+		dirs, ok := strings.CutPrefix(kv, "PATH=")
+		if !ok {
+			continue
+		}
+		for _, dir := range filepath.SplitList(dirs) {
+			if found, err := filepath.EvalSymlinks(filepath.Join(dir, "cardea")); err == nil && found == path {
+				return "cardea"
+			}
+		}
+	}
+	if strings.Contains(path, string(filepath.Separator)+"go-build") {
+		return "go run ./cmd/cardea" // the program itself is gone when this one ends
+	}
+	return quoted(path)
+}
+
+// quoted is a text as a shell takes it for one word.
+func quoted(s string) string {
+	plain := func(r rune) bool {
+		return !strings.ContainsRune("/._-+:,@", r) && !unicode.IsLetter(r) && !unicode.IsDigit(r)
+	}
+	if s != "" && !strings.ContainsFunc(s, plain) {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
 // devCard is a network's published test number.
@@ -89,6 +135,7 @@ const devSharesFile = "INSECURE-dev-shares.txt"
 
 type devOptions struct {
 	DataDir, Listen, Ops, Level string
+	Log                         io.Writer // standard error if nil
 }
 
 // devApp is a node whose one tenant is unlocked.
@@ -110,7 +157,10 @@ func startDev(ctx context.Context, p *Process, o devOptions) (*devApp, error) {
 	if err != nil {
 		return nil, err
 	}
-	log, err := logger(cfg, p.Stderr)
+	if o.Log == nil {
+		o.Log = p.Stderr
+	}
+	log, err := logger(cfg, o.Log)
 	if err != nil {
 		return nil, err
 	}

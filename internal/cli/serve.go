@@ -2,14 +2,12 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"maps"
 	"os"
 	"os/signal"
-	"slices"
-	"strings"
 	"syscall"
 	"time"
 
@@ -55,8 +53,11 @@ func (c serveCommand) Run(ctx context.Context, p *Process) error {
 		return err
 	}
 	a, err := app.New(ctx, cfg, app.Options{Logger: log, Now: p.Now})
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return hinted(err, "another program listens there; change vault.listen or ops.listen, or stop it")
+	}
 	if err != nil {
-		return err
+		return explained(err)
 	}
 	go c.reload(ctx, p, a, cfg, log)
 	err = a.Run(ctx)
@@ -106,39 +107,4 @@ func logger(cfg config.Config, w io.Writer) (*slog.Logger, error) {
 		return nil, fmt.Errorf("log.level: %w", err)
 	}
 	return httpd.NewLogger(w, cfg.Log.Format, level)
-}
-
-type configCommands struct {
-	Check configCheckCommand `cmd:"" help:"Validate the configuration and tell all that is wrong with it."`
-}
-
-type configCheckCommand struct {
-	configFlag
-	Print bool `help:"Print the effective configuration, without secrets."`
-}
-
-// Help implements kong.HelpProvider.
-func (configCheckCommand) Help() string {
-	return "Examples:\n  cardea config check --config cardea.toml\n  cardea config check --config cardea.toml --print"
-}
-
-func (c configCheckCommand) Run(p *Process) error {
-	cfg, err := c.load(p)
-	if err != nil {
-		return err
-	}
-	for _, w := range cfg.Warnings {
-		fmt.Fprintln(p.Stderr, "warning:", w)
-	}
-	if c.Print {
-		text, err := cfg.Redacted()
-		if err != nil {
-			return err
-		}
-		_, err = io.WriteString(p.Stdout, text)
-		return err
-	}
-	names := slices.Sorted(maps.Keys(cfg.Tenants))
-	_, err = fmt.Fprintf(p.Stdout, "configuration is valid: node %s, %d tenants (%s)\n", cfg.Node.Name, len(names), strings.Join(names, ", "))
-	return err
 }

@@ -1,0 +1,144 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"cardea/internal/audit"
+)
+
+type auditVerifyCommand struct {
+	logSource
+	output
+	PublicKey     []string `placeholder:"KEY" help:"Public key that signs the checkpoints, or a file of such keys, one a line. Without it the ones beside the node's signing key are used, which proves less."`
+	Checkpoint    []string `type:"path" placeholder:"FILE" help:"Signed checkpoints that were kept elsewhere, one after the other: the log must continue them."`
+	AllowUnsigned bool     `help:"Verify consistency only, without knowing who signs."`
+}
+
+// Help implements kong.HelpProvider.
+func (auditVerifyCommand) Help() string {
+	return "Examples:\n  cardea audit verify --config cardea.toml --public-key audit.pub\n" +
+		"  cardea audit verify --bundle audit.cardea --public-key audit.pub --checkpoint kept.notes\n\n" +
+		"Exit status 3 means that something is wrong with a log."
+}
+
+func (c auditVerifyCommand) Run(ctx context.Context, p *Process) (err error) {
+	src, err := c.open(ctx, p, "verify")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, src.close()) }()
+	o := audit.VerifyOptions{Origins: c.Origin, AllowUnsigned: c.AllowUnsigned}
+	if o.Verifiers, err = c.keys(p, src); err != nil {
+		return err
+	}
+	for _, path := range c.Checkpoint {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return fmt.Errorf("--checkpoint: %w", err)
+		}
+		o.Kept = append(o.Kept, splitNotes(b)...)
+	}
+	bar := newProgress(p, "verify", "entries")
+	o.Progress = bar.set
+	report, err := audit.Verify(ctx, src, o)
+	bar.finish()
+	if errors.Is(err, audit.ErrNoTrustedKey) {
+		return usageError{hinted(err, "give it by --public-key, or verify consistency only with --allow-unsigned")}
+	}
+	if err != nil {
+		return err
+	}
+	if err := c.print(p.Stdout, report, func(w io.Writer) error { return printReport(w, report) }); err != nil {
+		return err
+	}
+	if !report.OK() {
+		return errFindings
+	}
+	return nil
+}
+
+// keys are the public keys to trust.
+func (c auditVerifyCommand) keys(p *Process, src *opened) ([]string, error) {
+	given := c.PublicKey
+	if len(given) == 0 && src.key != "" && !c.AllowUnsigned {
+		matches, err := filepath.Glob(globText(strings.TrimSuffix(src.key, ".key")) + "*.pub")
+		if err != nil {
+			return nil, err
+		}
+		given = matches
+		fmt.Fprintf(p.Stderr, "trusting the public keys in %s: whoever can write there could have put them there; "+
+			"keep a copy elsewhere and give it by --public-key\n", filepath.Dir(src.key))
+	}
+	var keys []string
+	for _, k := range given {
+		if strings.HasPrefix(k, "cardea/") {
+			keys = append(keys, k)
+			continue
+		}
+		b, err := os.ReadFile(k)
+		if err != nil {
+			return nil, fmt.Errorf("--public-key: %w", err)
+		}
+		keys = append(keys, strings.Fields(string(b))...)
+	}
+	return keys, nil
+}
+
+// globText is a path as filepath.Glob takes it for itself.
+func globText(path string) string {
+	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(path)
+}
+
+// splitNotes takes apart signed notes that follow each other in one file. A note
+// ends with its signatures, lines that begin with a dash and a space.
+func splitNotes(b []byte) [][]byte {
+	var notes [][]byte
+	start, at, signed := 0, 0, false
+	for line := range bytes.Lines(b) {
+		signature := bytes.HasPrefix(line, []byte("— "))
+		if signed && !signature {
+			notes = append(notes, b[start:at])
+			start = at
+		}
+		signed = signature
+		at += len(line)
+	}
+	if start < len(b) || len(notes) == 0 {
+		notes = append(notes, b[start:])
+	}
+	return notes
+}
+
+func printReport(w io.Writer, r audit.Report) error {
+	for _, l := range r.Logs {
+		verdict := "intact"
+		if len(l.Findings) > 0 {
+			verdict = "NOT INTACT"
+		}
+		fmt.Fprintf(w, "%s: %s, %d entries, %d checkpoints, %d entries after the last one\n", printable(l.Origin), verdict, l.Entries, l.Checkpoints, l.UnsignedTail)
+		if l.Entries > 0 {
+			fmt.Fprintf(w, "  from %s to %s, root %s\n", l.First.Format(time.RFC3339), l.Last.Format(time.RFC3339), l.Root)
+		}
+		for _, f := range l.Findings {
+			fmt.Fprintf(w, "  FINDING %s at entry %d: %s\n", f.Kind, f.Seq, printable(f.Message))
+		}
+		for _, f := range l.Notes {
+			fmt.Fprintf(w, "  note: %s at entry %d: %s\n", f.Kind, f.Seq, printable(f.Message))
+		}
+		if l.Omitted > 0 {
+			fmt.Fprintf(w, "  and %d more\n", l.Omitted)
+		}
+	}
+	if len(r.Logs) == 0 {
+		fmt.Fprintln(w, "no audit log found")
+	}
+	return nil
+}
