@@ -126,13 +126,13 @@ func envelope(ctx context.Context, o options, r *report, exe, dir, what string, 
 			return err
 		}
 	}
-	res, err := check(load(s.addr, o.conns, o.window(), func(buf []byte, w, i int) []byte {
+	res, err := check(s.load(o, func(buf []byte, w, i int) []byte {
 		return post(buf, "/cards/add", tenant, bodies[(w*31+i)%len(bodies)])
 	}))
 	if err != nil {
 		return err
 	}
-	r.add(row{what: what, rate: res.rate(), bound: bound, p50: res.P50, p99: res.P99})
+	r.add(row{what: what, bound: bound}.with(res))
 	return s.stop()
 }
 

@@ -20,6 +20,7 @@ type result struct {
 	Failed   int // answers that were not 200
 	Elapsed  time.Duration
 	P50, P99 time.Duration
+	CPU      time.Duration // of the server, a request
 }
 
 func (r result) rate() float64 { return float64(r.Requests) / r.Elapsed.Seconds() }

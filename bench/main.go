@@ -54,7 +54,14 @@ type row struct {
 	rate     float64
 	bound    float64 // 0: there is none
 	p50, p99 time.Duration
+	cpu      time.Duration // of the server, a request; not of a database in another process
 	note     string
+}
+
+// with fills the figures of a run in.
+func (x row) with(r result) row {
+	x.rate, x.p50, x.p99, x.cpu = r.rate(), r.P50, r.P99, r.CPU
+	return x
 }
 
 // report is the table that is printed as it grows.
@@ -67,16 +74,19 @@ func (r *report) add(x row) {
 
 func (r *report) print() {
 	tw := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(tw, "what\tper s\tbound\tratio\tp50 ms\tp99 ms\tnote\t")
+	fmt.Fprintln(tw, "what\tper s\tbound\tratio\tp50 ms\tp99 ms\tserver CPU µs\tnote\t")
 	for _, x := range r.rows {
-		bound, ratio, p50, p99 := "", "", "", ""
+		bound, ratio, p50, p99, cpu := "", "", "", "", ""
+		if x.cpu > 0 {
+			cpu = fmt.Sprintf("%.1f", float64(x.cpu)/float64(time.Microsecond))
+		}
 		if x.bound > 0 {
 			bound, ratio = fmt.Sprintf("%.0f", x.bound), fmt.Sprintf("%.0f %%", 100*x.rate/x.bound)
 		}
 		if x.p99 > 0 {
 			p50, p99 = ms(x.p50), ms(x.p99)
 		}
-		fmt.Fprintf(tw, "%s\t%.0f\t%s\t%s\t%s\t%s\t%s\t\n", x.what, x.rate, bound, ratio, p50, p99, x.note)
+		fmt.Fprintf(tw, "%s\t%.0f\t%s\t%s\t%s\t%s\t%s\t%s\t\n", x.what, x.rate, bound, ratio, p50, p99, cpu, x.note)
 	}
 	tw.Flush()
 }

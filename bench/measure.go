@@ -23,7 +23,7 @@ var run64 atomic.Int64
 // measureStore measures stores of new cards.
 func measureStore(o options, s *server) (result, error) {
 	base := int(run64.Add(1)) * 1000
-	return load(s.addr, o.conns, o.window(), func(buf []byte, w, i int) []byte {
+	return s.load(o, func(buf []byte, w, i int) []byte {
 		return post(buf, "/cards/add", tenant, storeBody(base+w, i))
 	})
 }
@@ -64,9 +64,17 @@ func between(b []byte, before, after string) string {
 
 // measureRetrieve measures reads of cards in a scattered order.
 func measureRetrieve(o options, s *server, cards []stored) (result, error) {
-	return load(s.addr, o.conns, o.window(), func(buf []byte, w, i int) []byte {
+	return s.load(o, func(buf []byte, w, i int) []byte {
 		return post(buf, "/cards/retrieve", tenant, cards[(w*7919+i*104729)%len(cards)].body())
 	})
+}
+
+// load measures the server and what it costs.
+func (s *server) load(o options, next func(buf []byte, w, i int) []byte) (result, error) {
+	cpu := s.cpu()
+	r, err := load(s.addr, o.conns, o.window(), next)
+	r.CPU = (s.cpu() - cpu) / time.Duration(max(r.Requests, 1))
+	return r, err
 }
 
 func check(r result, err error) (result, error) {
@@ -135,19 +143,18 @@ func measureDatabase(ctx context.Context, o options, r *report, exe, name string
 	if err != nil {
 		return err
 	}
-	r.add(row{what: name + " store", rate: st.rate(), bound: storeBound, p50: st.P50, p99: st.P99})
+	r.add(row{what: name + " store", bound: storeBound}.with(st))
 	rt, err := check(measureRetrieve(o, s, cards))
 	if err != nil {
 		return err
 	}
-	r.add(row{what: name + " retrieve", rate: rt.rate(), bound: readBound, p50: rt.P50, p99: rt.P99,
-		note: fmt.Sprintf("idle server %.0f MiB", idle)})
+	r.add(row{what: name + " retrieve", bound: readBound, note: fmt.Sprintf("idle server %.0f MiB", idle)}.with(rt))
 	one := o
 	one.conns = 1
 	if st, err = check(measureStore(one, s)); err != nil {
 		return err
 	}
-	r.add(row{what: name + " store, 1 connection", rate: st.rate(), p50: st.P50, p99: st.P99})
+	r.add(row{what: name + " store, 1 connection"}.with(st))
 	if err := large(o, r, name, s, st.P99, rt.P99, cards); err != nil {
 		return err
 	}
@@ -162,7 +169,7 @@ func measureDatabase(ctx context.Context, o options, r *report, exe, name string
 	if st, err = check(measureStore(o, s)); err != nil {
 		return err
 	}
-	r.add(row{what: name + " store, a transaction a request", rate: st.rate(), p50: st.P50, p99: st.P99, note: "the same server, group commit off"})
+	r.add(row{what: name + " store, a transaction a request", note: "the same server, group commit off"}.with(st))
 	return s.stop()
 }
 
@@ -182,11 +189,11 @@ func large(o options, r *report, name string, s *server, _, _ time.Duration, car
 	if err != nil {
 		return err
 	}
-	r.add(row{what: name + " store, large", rate: st.rate(), p50: st.P50, p99: st.P99, note: note})
+	r.add(row{what: name + " store, large", note: note}.with(st))
 	rt, err := check(measureRetrieve(o, s, cards))
 	if err != nil {
 		return err
 	}
-	r.add(row{what: name + " retrieve, large", rate: rt.rate(), p50: rt.P50, p99: rt.P99, note: fmt.Sprintf("server %.0f MiB", s.rss())})
+	r.add(row{what: name + " retrieve, large", note: fmt.Sprintf("server %.0f MiB", s.rss())}.with(rt))
 	return nil
 }
