@@ -7,12 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/url"
 	"os"
-	"strconv"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"cardea/internal/audit"
@@ -43,35 +40,22 @@ func OpenStore(ctx context.Context, cfg config.Config, o StoreOptions) (*store.S
 		opts.URL = "sqlite:" + path
 		return store.Open(ctx, opts)
 	}
-	u, err := url.Parse(cfg.Database.URL)
-	if err != nil {
-		return nil, errors.New("database.url: not a URL")
-	}
-	if opts.TLS, err = databaseTLS(cfg.Database, u.Hostname()); err != nil {
+	var err error
+	if opts.TLS, err = databaseTLS(cfg.Database); err != nil {
 		return nil, err
 	}
 	opts.URL = cfg.Database.URL
-	opts.Pool = func(p *pgxpool.Config) error {
-		// What the environment or a password file of the login says must not count.
-		p.ConnConfig.Password = string(cfg.Database.Password.Expose()) // the driver wants a string
-		p.ConnConfig.ConnectTimeout = connectTimeout
-		p.MaxConns = int32(cfg.Database.MaxConnections)
-		p.ConnConfig.RuntimeParams["statement_timeout"] = strconv.FormatInt(cfg.Database.StatementTimeout.Milliseconds(), 10)
-		p.ConnConfig.RuntimeParams["application_name"] = "cardea/" + opts.Node
-		return nil
-	}
+	opts.ReadConns = max(1, cfg.Database.MaxConnections-1) // one connection writes
+	opts.Password, opts.StatementTimeout = cfg.Database.Password, cfg.Database.StatementTimeout.Duration
 	return store.Open(ctx, opts)
 }
 
-// connectTimeout is how long a new connection to PostgreSQL may take.
-const connectTimeout = 5 * time.Second
-
 // databaseTLS is nil where nothing leaves the machine or the operator said so.
-func databaseTLS(d config.Database, host string) (*tls.Config, error) {
+func databaseTLS(d config.Database) (*tls.Config, error) {
 	if d.TLS == config.DatabaseTLSInsecureDisable || d.TLS == "" {
 		return nil, nil //nolint:nilnil // no TLS is a configuration, not an error
 	}
-	t := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: host}
+	t := &tls.Config{MinVersion: tls.VersionTLS12} // the store adds the name of each host
 	if d.CAFile != "" {
 		pem, err := os.ReadFile(d.CAFile)
 		if err != nil {

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"encoding/binary"
 	"errors"
+	"strconv"
 	"strings"
 	"time"
 
@@ -70,10 +71,11 @@ func openPostgres(ctx context.Context, s *Store, o Options) (*postgresDB, error)
 	// A read that finds its connection broken takes another one.
 	cfg.ShouldPing = func(context.Context, pgxpool.ShouldPingParams) bool { return false }
 	cfg.AfterConnect = applySettings
-	if o.Pool != nil {
-		if err := o.Pool(cfg); err != nil {
-			return nil, err
-		}
+	if o.Password.Present() {
+		cfg.ConnConfig.Password = string(o.Password.Expose()) // the driver wants a string
+	}
+	if o.StatementTimeout > 0 {
+		cfg.ConnConfig.RuntimeParams["statement_timeout"] = strconv.FormatInt(o.StatementTimeout.Milliseconds(), 10)
 	}
 	if err := migratePostgres(ctx, cfg.ConnConfig.Copy(), o.ReadOnly); err != nil {
 		return nil, err

@@ -10,10 +10,10 @@ import (
 	"sync"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"cardea/internal/audit"
+	"cardea/internal/secret"
 )
 
 // Options say where a store is and how it works. Only URL and Node have no
@@ -27,9 +27,11 @@ type Options struct {
 	Node string
 	// TLS, if not nil, is how PostgreSQL is reached, whatever the URL says of it.
 	TLS *tls.Config
-	// Pool, if not nil, may change the configuration of the PostgreSQL pool, such
-	// as its password.
-	Pool func(*pgxpool.Config) error
+	// Password, if present, is the password at PostgreSQL. The store does not
+	// destroy it.
+	Password secret.Bytes
+	// StatementTimeout ends a statement that takes PostgreSQL longer; 0 is never.
+	StatementTimeout time.Duration
 
 	Logger  *slog.Logger          // nil discards
 	Metrics prometheus.Registerer // nil registers none
