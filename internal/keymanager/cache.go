@@ -3,12 +3,12 @@ package keymanager
 import (
 	"context"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/maypok86/otter/v2"
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/sync/singleflight"
 
 	"cardea/internal/secret"
 	"cardea/internal/vault"
@@ -55,10 +55,27 @@ func (k *clearKey) release() {
 // keyCache holds keys in clear, bounded in number and time. N callers that miss
 // one key at once load it once, and one that gives up does not fail the others.
 type keyCache[K comparable] struct {
-	keys   *otter.Cache[K, *clearKey]
-	flight singleflight.Group
-	m      lookups
+	keys    *otter.Cache[K, *clearKey]
+	m       lookups
+	running sync.WaitGroup // loads
+
+	mu     sync.Mutex // guards all below and what is in loads; taken before the cache's own locks
+	loads  map[K]*load
+	closed bool
 }
+
+// load is a key on its way, for all who wait for it.
+type load struct {
+	waiting int // who will get the key
+	cancel  context.CancelFunc
+	over    bool
+	done    chan struct{} // closed when it is over
+	key     *clearKey     // acquired once for each who waited
+	err     error
+}
+
+// finder finds and unwraps a key. The caller owns the key.
+type finder func(context.Context) (*clearKey, error)
 
 func newKeyCache[K comparable](entries int, ttl time.Duration, m lookups) (*keyCache[K], error) {
 	keys, err := otter.New(&otter.Options[K, *clearKey]{
@@ -69,49 +86,145 @@ func newKeyCache[K comparable](entries int, ttl time.Duration, m lookups) (*keyC
 	if err != nil {
 		return nil, fmt.Errorf("key cache: %w", err)
 	}
-	return &keyCache[K]{keys: keys, m: m}, nil
+	return &keyCache[K]{keys: keys, m: m, loads: map[K]*load{}}, nil
 }
 
-// get returns the key, acquired; the caller releases it.
-func (c *keyCache[K]) get(ctx context.Context, name K, load func(context.Context) (*clearKey, error)) (*clearKey, error) {
-	for {
-		if k, ok := c.keys.GetIfPresent(name); ok && k.acquire() {
-			c.m.hit.Inc()
-			return k, nil
-		}
-		c.m.miss.Inc()
-		ch := c.flight.DoChan(fmt.Sprint(name), func() (any, error) {
-			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), loadTimeout)
-			defer cancel()
-			k, err := load(ctx)
-			if err != nil {
-				return nil, err
-			}
-			c.keys.Set(name, k)
-			return k, nil
-		})
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case r := <-ch:
-			if r.Err != nil {
-				return nil, r.Err
-			}
-			k := r.Val.(*clearKey)
-			if k.acquire() {
-				return k, nil
-			}
-		}
+// get returns the key, acquired; the caller releases it. find is called if the
+// key is not there and not on its way. usable is asked once the key is in the
+// cache: if it returns an error, the key leaves the cache again, so that nothing
+// stays that whoever calls forget meanwhile could not see.
+func (c *keyCache[K]) get(ctx context.Context, name K, find finder, usable func() error) (*clearKey, error) {
+	if k, ok := c.keys.GetIfPresent(name); ok && k.acquire() {
+		c.m.hit.Inc()
+		return k, nil
+	}
+	k, l := c.join(ctx, name, find, usable)
+	if k != nil {
+		c.m.hit.Inc()
+		return k, nil
+	}
+	c.m.miss.Inc()
+	select {
+	case <-l.done:
+		return l.key, l.err
+	case <-ctx.Done():
+		c.leave(name, l)
+		return nil, fmt.Errorf("wait for key: %w", context.Cause(ctx))
 	}
 }
 
-// forget drops the keys whose name matches.
+// join makes the caller one of those who wait for the key, or returns the key if
+// a load has ended since the caller looked.
+func (c *keyCache[K]) join(ctx context.Context, name K, find finder, usable func() error) (*clearKey, *load) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		l := &load{done: make(chan struct{}), over: true, err: errClosed}
+		close(l.done)
+		return nil, l
+	}
+	l, ok := c.loads[name]
+	if !ok {
+		if k, ok := c.keys.GetIfPresent(name); ok && k.acquire() {
+			return k, nil
+		}
+		// What ends the load is its timeout, or that nobody waits for it any more.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), loadTimeout)
+		l = &load{cancel: cancel, done: make(chan struct{})}
+		c.loads[name] = l
+		c.running.Go(func() { c.run(ctx, name, l, find, usable) })
+	}
+	l.waiting++
+	return nil, l
+}
+
+// leave undoes join. The last one to leave ends the load.
+func (c *keyCache[K]) leave(name K, l *load) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if l.over {
+		if l.key != nil {
+			l.key.release()
+		}
+		return
+	}
+	if l.waiting--; l.waiting == 0 {
+		l.cancel()
+		delete(c.loads, name)
+	}
+}
+
+func (c *keyCache[K]) run(ctx context.Context, name K, l *load, find finder, usable func() error) {
+	defer l.cancel()
+	k, err := protect(ctx, find)
+	if err == nil {
+		k.acquire() // for those who wait, until each has his own
+		defer k.release()
+		c.keys.Set(name, k)
+		if err = usable(); err != nil {
+			c.keys.Invalidate(name)
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.loads[name] == l {
+		delete(c.loads, name)
+	}
+	if l.err = err; err == nil {
+		k.users.Add(int64(l.waiting))
+		l.key = k
+	}
+	l.over = true
+	close(l.done)
+}
+
+// protect makes an error of a panic, which on this goroutine would end the process.
+func protect(ctx context.Context, find finder) (k *clearKey, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			k, err = nil, fmt.Errorf("%w: panic while loading it: %v", vault.ErrKeyUnavailable, r)
+		}
+	}()
+	return find(ctx)
+}
+
+// forget drops the keys whose name matches. What has expired, but is not wiped
+// yet, it cannot see.
 func (c *keyCache[K]) forget(match func(K) bool) {
 	for name := range c.keys.Keys() {
 		if match(name) {
 			c.keys.Invalidate(name)
 		}
 	}
+}
+
+// wipe drops the keys whose name matches, expired or not. If there are expired
+// ones it drops all keys, since it cannot tell whose they are.
+func (c *keyCache[K]) wipe(match func(K) bool) {
+	c.forget(match)
+	visible := 0
+	for range c.keys.Keys() {
+		visible++
+	}
+	if c.keys.EstimatedSize() > visible {
+		c.keys.InvalidateAll()
+	}
+}
+
+// errClosed is what a closed cache answers.
+var errClosed = fmt.Errorf("%w: the key manager is closed", vault.ErrKeyUnavailable)
+
+// close wipes all keys, ends all loads and waits for them.
+func (c *keyCache[K]) close() {
+	c.mu.Lock()
+	c.closed = true
+	for _, l := range c.loads {
+		l.cancel()
+	}
+	c.mu.Unlock()
+	c.running.Wait()
+	c.keys.InvalidateAll()
+	c.keys.StopAllGoroutines()
 }
 
 // lookups counts what the cache did.

@@ -43,7 +43,7 @@ type LocalOptions struct {
 	Inventory Inventory
 	Now       func() time.Time
 	TTL       time.Duration // how long a key may stay in clear; default 5 min, at most 1 h
-	Entries   int           // keys in clear at the most; default 100,000
+	Entries   int           // keys in clear that seal, and as many that open, at the most; default 100,000
 	Metrics   prometheus.Registerer
 }
 
@@ -74,10 +74,13 @@ func NewLocal(o LocalOptions) (*Local, error) {
 		o.TTL = 5 * time.Minute
 	}
 	if o.TTL < 0 || o.TTL > time.Hour {
-		return nil, fmt.Errorf("key cache ttl %s: must be at most 1h", o.TTL)
+		return nil, fmt.Errorf("key cache ttl %s: must be above 0 and at most 1h", o.TTL)
 	}
 	if o.Entries == 0 {
 		o.Entries = 100_000
+	}
+	if o.Entries < 0 {
+		return nil, fmt.Errorf("key cache of %d entries: must be at least 1", o.Entries)
 	}
 	m := newCacheMetrics(o.Metrics)
 	active, err := newKeyCache[activeName](o.Entries, o.TTL, m.of("active"))
@@ -93,6 +96,9 @@ func NewLocal(o LocalOptions) (*Local, error) {
 
 // Seal implements vault.KeyManager.
 func (l *Local) Seal(ctx context.Context, c vault.RecordContext, plaintext secret.Bytes) (vault.Sealed, error) {
+	if err := checkHolderSecret(c); err != nil {
+		return vault.Sealed{}, err
+	}
 	k, err := l.activeKey(ctx, c.Tenant, branchHolder(c), vault.PurposeRecord)
 	if err != nil {
 		return vault.Sealed{}, err
@@ -110,13 +116,17 @@ func (l *Local) Open(ctx context.Context, c vault.RecordContext, s vault.Sealed)
 	if s.Mode != vault.ModeLocal {
 		return secret.Bytes{}, fmt.Errorf("record names mode %d, which no key manager here opens: %w", s.Mode, vault.ErrCorrupt)
 	}
+	if err := checkHolderSecret(c); err != nil {
+		return secret.Bytes{}, err
+	}
 	k, err := l.keyByID(ctx, c, s.Key, s.KeyVersion)
 	if err != nil {
 		return secret.Bytes{}, err
 	}
 	defer k.release()
 	p, err := ciphertext.OpenRecord(k.key, c.HolderSecret, binding(c, s.Key, s.KeyVersion), s.Blob)
-	if errors.Is(err, ciphertext.ErrCorrupt) || errors.Is(err, ciphertext.ErrUnknownVersion) {
+	// Too large is a bound text of the stored row.
+	if errors.Is(err, ciphertext.ErrCorrupt) || errors.Is(err, ciphertext.ErrTooLarge) {
 		return secret.Bytes{}, fmt.Errorf("%w: %w", vault.ErrCorrupt, err)
 	}
 	return p, err
@@ -124,6 +134,9 @@ func (l *Local) Open(ctx context.Context, c vault.RecordContext, s vault.Sealed)
 
 // MAC implements vault.KeyManager.
 func (l *Local) MAC(ctx context.Context, tenant string, p vault.Purpose, parts ...[]byte) (vault.MAC, error) {
+	if p != vault.PurposeDedupe && p != vault.PurposeFingerprint {
+		return vault.MAC{}, fmt.Errorf("keyed hash under a %s key: a key has one purpose only", p)
+	}
 	k, err := l.activeKey(ctx, tenant, "", p)
 	if err != nil {
 		return vault.MAC{}, err
@@ -132,23 +145,35 @@ func (l *Local) MAC(ctx context.Context, tenant string, p vault.Purpose, parts .
 	return ciphertext.MAC(k.key, "cardea "+string(p)+" v1", parts...)
 }
 
-// Forget wipes the keys of a tenant at once, because it was locked or suspended.
+// Forget wipes the keys of a tenant at once, because it was locked or suspended;
+// one that is in use just now, when its user is done with it. Call it after the
+// master key is gone: a key whose load began before does not stay either.
 func (l *Local) Forget(tenant string) {
-	l.active.forget(func(n activeName) bool { return n.tenant == tenant })
-	l.byID.forget(func(n versionName) bool { return n.tenant == tenant })
+	l.active.wipe(func(n activeName) bool { return n.tenant == tenant })
+	l.byID.wipe(func(n versionName) bool { return n.tenant == tenant })
 }
 
-// Sweep wipes the keys whose time is over. An idle cache does not do so by
-// itself; call it every few seconds.
+// Sweep wipes the keys of tenants that were locked without a word to Forget. Call
+// it every few seconds. Keys whose time is over go by themselves, within two
+// seconds.
 func (l *Local) Sweep() {
-	l.active.keys.CleanUp()
-	l.byID.keys.CleanUp()
+	asked := map[string]bool{}
+	locked := func(tenant string) bool {
+		is, known := asked[tenant]
+		if !known {
+			is = !l.masters.Unlocked(tenant)
+			asked[tenant] = is
+		}
+		return is
+	}
+	l.active.forget(func(n activeName) bool { return locked(n.tenant) })
+	l.byID.forget(func(n versionName) bool { return locked(n.tenant) })
 }
 
-// Close wipes every key.
+// Close wipes every key. What is asked for afterwards is ErrKeyUnavailable.
 func (l *Local) Close() {
-	l.active.forget(func(activeName) bool { return true })
-	l.byID.forget(func(versionName) bool { return true })
+	l.active.close()
+	l.byID.close()
 }
 
 // branchHolder is whose branch key protects a record: the merchant's in v1; in
@@ -159,6 +184,19 @@ func branchHolder(c vault.RecordContext) string {
 		return c.Holder
 	}
 	return ""
+}
+
+// checkHolderSecret refuses an entity without its secret, which could not be
+// shredded by destroying it, and a secret that is not one.
+func checkHolderSecret(c vault.RecordContext) error {
+	want := 0
+	if c.Space == vault.SpaceV2 {
+		want = ciphertext.KeySize
+	}
+	if n := len(c.HolderSecret); n != want {
+		return fmt.Errorf("secret of the holder has %d bytes, want %d: %w", n, want, vault.ErrCorrupt)
+	}
+	return nil
 }
 
 func binding(c vault.RecordContext, id vault.KeyID, version uint32) ciphertext.Binding {
@@ -176,8 +214,11 @@ func (l *Local) activeKey(ctx context.Context, tenant, holder string, p vault.Pu
 		if errors.Is(err, vault.ErrNotFound) {
 			w, err = l.create(ctx, master, tenant, holder, p)
 		}
-		if err != nil {
-			return vault.WrappedKey{}, fmt.Errorf("%s key: %w", p, err)
+		switch {
+		case err != nil:
+			return w, fmt.Errorf("%s key: %w", p, err)
+		case w.Tenant != tenant || w.Holder != holder || w.Purpose != p:
+			return w, fmt.Errorf("inventory has key %s for something else than it was asked for: %w", w.ID, vault.ErrCorrupt)
 		}
 		return w, nil
 	})
@@ -202,13 +243,18 @@ func (l *Local) keyByID(ctx context.Context, c vault.RecordContext, id vault.Key
 }
 
 // use gets a key in clear from cache, or finds and unwraps it. A tenant that is
-// locked gets nothing from the cache either; it is asked again at the end, so that
-// a key whose load overtook the lock does not stay.
+// locked gets nothing from the cache either.
 func use[K comparable](ctx context.Context, l *Local, cache *keyCache[K], tenant string, name K,
 	find func(context.Context, secret.Bytes) (vault.WrappedKey, error),
 ) (*clearKey, error) {
-	if !l.masters.Unlocked(tenant) {
-		return nil, fmt.Errorf("tenant %q: %w", tenant, vault.ErrLocked)
+	unlocked := func() error {
+		if !l.masters.Unlocked(tenant) {
+			return fmt.Errorf("tenant %q: %w", tenant, vault.ErrLocked)
+		}
+		return nil
+	}
+	if err := unlocked(); err != nil {
+		return nil, err
 	}
 	k, err := cache.get(ctx, name, func(ctx context.Context) (*clearKey, error) {
 		master, err := l.masters.Master(tenant)
@@ -221,14 +267,13 @@ func use[K comparable](ctx context.Context, l *Local, cache *keyCache[K], tenant
 			return nil, err
 		}
 		return unwrap(master, w)
-	})
+	}, unlocked)
 	if err != nil {
 		return nil, err
 	}
-	if !l.masters.Unlocked(tenant) {
+	if err := unlocked(); err != nil { // since it was asked first
 		k.release()
-		l.Forget(tenant)
-		return nil, fmt.Errorf("tenant %q: %w", tenant, vault.ErrLocked)
+		return nil, err
 	}
 	return k, nil
 }

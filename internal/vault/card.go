@@ -21,6 +21,9 @@ type Card struct {
 	Nick     secret.Bytes // the cardholder's name for it
 }
 
+// MaxData is the longest opaque data or JSON value in bytes.
+const MaxData = 1 << 20
+
 // MaxCardField is the longest field of a card in bytes.
 const MaxCardField = 1024
 
