@@ -186,7 +186,7 @@ func (in *installation) verifyAudit(t *testing.T, h *history) {
 	for s.Scan() {
 		var line struct {
 			Entry struct {
-				Request string `json:"request_id"`
+				Request string `json:"request"`
 				Op      string `json:"op"`
 			} `json:"entry"`
 		}

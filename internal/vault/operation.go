@@ -15,15 +15,15 @@ type Operation struct {
 var (
 	OpCardStore    = &Operation{Name: "card.store", Action: "card:Store", PCI: "10.2.1.1", Kind: "card", Mutates: true}
 	OpCardRetrieve = &Operation{Name: "card.retrieve", Action: "card:Retrieve", PCI: "10.2.1.1", Kind: "card", Releases: true}
-	OpCardDelete   = &Operation{Name: "card.delete", Action: "card:Delete", PCI: "10.2.1.7", Kind: "card", Mutates: true}
+	OpCardDelete   = &Operation{Name: "card.delete", Action: "card:Delete", PCI: "10.2.1.1", Kind: "card", Mutates: true}
 	OpFingerprint  = &Operation{Name: "fingerprint.get", Action: "card:Fingerprint", PCI: "10.2.1.1", Kind: "fingerprint", Mutates: true}
 
 	OpDataStore    = &Operation{Name: "data.store", Action: "data:Store", PCI: "10.2.1.1", Kind: "json", Mutates: true}
 	OpDataRetrieve = &Operation{Name: "data.retrieve", Action: "data:Retrieve", PCI: "10.2.1.1", Kind: "json", Releases: true}
-	OpDataDelete   = &Operation{Name: "data.delete", Action: "data:Delete", PCI: "10.2.1.7", Kind: "json", Mutates: true}
+	OpDataDelete   = &Operation{Name: "data.delete", Action: "data:Delete", PCI: "10.2.1.1", Kind: "json", Mutates: true}
 
 	OpHolderCreate = &Operation{Name: "holder.create", Action: "holder:Create", PCI: "10.2.1.7", Kind: "holder", Mutates: true}
-	OpRecordExpire = &Operation{Name: "record.expire", Action: "record:Expire", PCI: "10.2.1.7", Kind: "record", Mutates: true, Sealed: true}
+	OpRecordExpire = &Operation{Name: "record.expire", Action: "record:Expire", PCI: "10.2.1.1", Kind: "record", Mutates: true, Sealed: true}
 	OpKeyCreate    = &Operation{Name: "key.create", Action: "key:Create", PCI: "10.2.1.7", Kind: "key", Mutates: true}
 
 	OpCustodianPart   = &Operation{Name: "custodian.part", Action: "custodian:Submit", PCI: "10.2.1.2", Kind: "custodian", Sealed: true}
