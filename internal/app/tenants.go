@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"crypto"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -69,7 +70,7 @@ func (a *App) applySeal(ctx context.Context, name string, t config.Tenant) error
 		}
 		return nil
 	case t.SealedMasterKey.Present():
-		s, err := custodian.NewHyperswitchSeal(t.SealedMasterKey)
+		s, err := LockerSeal(t)
 		if err != nil {
 			return err
 		}
@@ -84,6 +85,14 @@ func (a *App) applySeal(ctx context.Context, name string, t config.Tenant) error
 		return err
 	}
 	return a.keeper.SetTenant(name, s)
+}
+
+// LockerSeal is the master key that the Hyperswitch locker sealed, of a tenant that
+// has one in its configuration.
+func LockerSeal(t config.Tenant) (custodian.HyperswitchSeal, error) {
+	text := secret.New(hex.AppendEncode(nil, t.SealedMasterKey.Expose()))
+	defer text.Destroy()
+	return custodian.NewHyperswitchSeal(text)
 }
 
 // refreshSeals takes up the seals that 'cardea custodian init' and 'rekey' made

@@ -46,6 +46,9 @@ func (c auditVerifyCommand) Run(ctx context.Context, p *Process) (err error) {
 		}
 		o.Kept = append(o.Kept, splitNotes(b)...)
 	}
+	if err := awaitSigned(ctx, p, src); err != nil {
+		return err
+	}
 	bar := newProgress(p, "verify", "entries")
 	o.Progress = bar.set
 	report, err := audit.Verify(ctx, src, o)
@@ -63,6 +66,40 @@ func (c auditVerifyCommand) Run(ctx context.Context, p *Process) (err error) {
 		return errFindings
 	}
 	return nil
+}
+
+// signedWithin is when a log that has just begun must have its first checkpoint.
+const signedWithin = 3 * time.Second
+
+// awaitSigned waits for the first checkpoint of logs that have none: a node that
+// has just been started for the first time signs within a second or so, and its
+// log is not to be blamed before.
+func awaitSigned(ctx context.Context, p *Process, src *opened) error {
+	if src.key == "" {
+		return nil // a file does not change any more
+	}
+	origins, err := src.Logs(ctx)
+	if err != nil {
+		return err
+	}
+	for start := p.Now(); ; {
+		signed := 0
+		for _, origin := range origins {
+			for _, err := range src.Checkpoints(ctx, origin) {
+				if err != nil {
+					return fmt.Errorf("checkpoints of %s: %w", origin, err)
+				}
+				signed++
+				break
+			}
+		}
+		if signed == len(origins) || p.Now().Sub(start) > signedWithin {
+			return nil
+		}
+		if err := sleep(ctx, 50*time.Millisecond); err != nil {
+			return err
+		}
+	}
 }
 
 // keys are the public keys to trust.

@@ -130,7 +130,8 @@ func report(p Process, err error) int {
 		fmt.Fprintln(p.Stderr, "cardea: stopped before it was done")
 		return exitFailed
 	}
-	fmt.Fprintln(p.Stderr, "cardea:", err)
+	// PostgreSQL's client lists what it tried in indented lines.
+	fmt.Fprintln(p.Stderr, "cardea:", strings.ReplaceAll(err.Error(), "\n\t", " "))
 	if _, ok := errors.AsType[usageError](err); ok {
 		return exitWrongUse
 	}

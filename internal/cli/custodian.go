@@ -95,7 +95,7 @@ func (custodianAdoptCommand) Help() string {
 
 func (c custodianAdoptCommand) Run(ctx context.Context, p *Process) error {
 	return c.hold(ctx, p, c.configFlag, c.Tenant, true, func(t *app.Tool, tc config.Tenant, terms vault.Terms) ([]vault.Handout, error) {
-		sealed, err := custodian.NewHyperswitchSeal(tc.SealedMasterKey)
+		sealed, err := app.LockerSeal(tc)
 		if err != nil {
 			return nil, fmt.Errorf("tenants.%s.sealed_master_key_file: %w", c.Tenant, err)
 		}

@@ -74,12 +74,12 @@ metrics  %s/metrics   readiness %s/readyz
 
 Store a card, store it again, read it back:
 
-  %s
+  %s; echo
 
   %s | grep -o 'duplicated'
 
   REF=$(%s | sed 's/.*"card_reference":"\([^"]*\)".*/\1/')
-  %s
+  %s; echo
 
 See who did what, and that nobody changed the log:
 

@@ -14,6 +14,7 @@ import (
 	"cardea/internal/app"
 	"cardea/internal/config"
 	"cardea/internal/httpd"
+	"cardea/internal/store"
 )
 
 // configFlag is the flag of every command that works on an installation.
@@ -53,10 +54,12 @@ func (c serveCommand) Run(ctx context.Context, p *Process) error {
 		return err
 	}
 	a, err := app.New(ctx, cfg, app.Options{Logger: log, Now: p.Now})
-	if errors.Is(err, syscall.EADDRINUSE) {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
 		return hinted(err, "another program listens there; change vault.listen or ops.listen, or stop it")
-	}
-	if err != nil {
+	case errors.Is(err, store.ErrLogTaken):
+		return hinted(err, "is another cardea running with node.name %q?", cfg.Node.Name)
+	case err != nil:
 		return explained(err)
 	}
 	go c.reload(ctx, p, a, cfg, log)

@@ -1,0 +1,60 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// TestMain makes this test binary the program cardea wherever scripts or shells
+// look for it.
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"cardea":      main,
+		"cardea-curl": curlMain,
+	})
+}
+
+// TestScripts runs testdata/script: what an operator types, and what he gets.
+// The commands beside testscript's own are in commands_test.go.
+func TestScripts(t *testing.T) {
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := testscript.Params{
+		Dir:                 "testdata/script",
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("GODEBUG", os.Getenv("GODEBUG")) // scripts of a FIPS run are FIPS runs
+			env.Setenv("EXAMPLE", filepath.Join(root, "deploy", "cardea.example.toml"))
+			env.Setenv("TENANT", "x-tenant-id: acme")
+			env.Setenv("JSON", "content-type: application/json")
+			env.Values[serversKey{}] = servers{}
+			return nil
+		},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			"launch":       cmdLaunch,
+			"halt":         cmdHalt,
+			"signal":       cmdSignal,
+			"awaitlog":     cmdAwaitLog,
+			"http":         cmdHTTP,
+			"inflight":     cmdInflight,
+			"paste":        cmdPaste,
+			"status":       cmdStatus,
+			"until":        cmdUntil,
+			"certificates": cmdCertificates,
+			"sqlite":       cmdSQLite,
+			"occupy":       cmdOccupy,
+		},
+	}
+	// Scripts wait for conditions; this is when to give up on one that never comes.
+	if deadline, ok := t.Deadline(); ok {
+		p.Deadline = deadline.Add(-5 * time.Second)
+	}
+	testscript.Run(t, p)
+}
