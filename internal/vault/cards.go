@@ -1,12 +1,14 @@
 package vault
 
 import (
+	"cmp"
 	"context"
-	"errors"
+	"crypto/hmac"
 	"fmt"
 
 	"github.com/google/uuid"
 
+	"cardea/internal/audit"
 	"cardea/internal/iam"
 	"cardea/internal/pan"
 	"cardea/internal/secret"
@@ -74,7 +76,8 @@ const storeAttempts = 8
 // StoreCard keeps a card for its owner. A number that the owner has stored
 // already is not stored again: of concurrent stores of one card one inserts and
 // all get the same reference. Errors: *ValidationError, ErrConflict if the wanted
-// reference holds another card, and those of Store and KeyManager.
+// reference holds another card, ErrCorrupt if what stands in the way does not
+// open, and those of Store and KeyManager.
 func (s *Service) StoreCard(ctx context.Context, who iam.Principal, r StoreCardRequest) (StoreCardResult, error) {
 	var res StoreCardResult
 	err := s.do(ctx, who, OpCardStore, r.target(ctx), func(c *call) error {
@@ -93,7 +96,7 @@ func (r *StoreCardRequest) target(ctx context.Context) Target {
 }
 
 func (s *Service) storeCard(ctx context.Context, c *call, r StoreCardRequest) (StoreCardResult, error) {
-	if err := r.Owner.validate(); err != nil {
+	if err := r.validate(); err != nil {
 		return StoreCardResult{}, err
 	}
 	now := s.now()
@@ -107,6 +110,7 @@ func (s *Service) storeCard(ctx context.Context, c *call, r StoreCardRequest) (S
 	}
 	defer plaintext.Destroy()
 	defer hashed.Destroy()
+	c.entry.Resource.Kind = kind.String()
 
 	tenant, err := s.Tenants.Tenant(r.Owner.Tenant)
 	if err != nil {
@@ -125,70 +129,110 @@ func (s *Service) storeCard(ctx context.Context, c *call, r StoreCardRequest) (S
 		Customer: r.Owner.Customer, Reference: r.Reference, CreatedAt: now, ExpiresAt: expires}
 	if rec.Reference == "" {
 		rec.Reference = uuid.Must(uuid.NewV7()).String()
-	} else if err := checkID("requestor_card_reference", rec.Reference); err != nil {
-		return StoreCardResult{}, err
 	}
 	rec.Lookup = LookupOf(tenant.Name, r.Owner.Merchant, SpaceV1, rec.Customer, rec.Reference)
-	if err := s.seal(ctx, &rec, r.Owner, plaintext); err != nil {
+	if err := s.seal(ctx, &rec, rec.context(r.Owner, nil), plaintext); err != nil {
 		return StoreCardResult{}, err
 	}
 	return s.insertCard(ctx, c, r.Owner, &rec, plaintext)
 }
 
+func (r *StoreCardRequest) validate() error {
+	if err := r.Owner.validate(); err != nil {
+		return err
+	}
+	if r.Reference == "" {
+		return nil
+	}
+	return checkID("requestor_card_reference", r.Reference)
+}
+
 // insertCard puts rec unless its card is there already, clearing expired rows out
 // of the way.
 func (s *Service) insertCard(ctx context.Context, c *call, o Owner, rec *Record, plaintext secret.Bytes) (StoreCardResult, error) {
-	c.entry.Resource.Kind = rec.Kind.String()
 	for range storeAttempts {
-		c.entry.Resource.Reference = rec.Reference
-		c.entry.Resource.Key, c.entry.Resource.KeyVersion = rec.Key.String(), int(rec.KeyVersion)
-		e, err := c.with("stored")
-		if err != nil {
-			return StoreCardResult{}, err
-		}
-		existing, err := s.store.PutRecord(ctx, *rec, e)
+		c.names(rec)
+		existing, err := s.put(ctx, c, rec)
 		if err != nil {
 			return StoreCardResult{}, err
 		}
 		if existing == nil {
-			c.done()
 			return StoreCardResult{Reference: rec.Reference}, nil
 		}
-		if existing.expired(s.now()) {
-			if err := s.expire(ctx, existing, o.Tenant, o.Merchant); err != nil {
-				return StoreCardResult{}, err
-			}
-			continue
+		if !existing.expired(s.now()) {
+			return s.duplicate(ctx, c, o, existing, rec, plaintext)
 		}
-		return s.duplicate(ctx, c, o, existing, rec, plaintext)
+		if err := s.expire(ctx, existing, o.Tenant, o.Merchant); err != nil {
+			return StoreCardResult{}, err
+		}
 	}
 	return StoreCardResult{}, fmt.Errorf("%w: the record changed %d times meanwhile", ErrUnavailable, storeAttempts)
 }
 
+// put inserts rec under the call's entry, or returns what stands in its way.
+func (s *Service) put(ctx context.Context, c *call, rec *Record) (existing *Record, err error) {
+	_, err = c.commit(ctx, "stored", func(ctx context.Context, e audit.Sealed) (bool, error) {
+		existing, err = s.store.PutRecord(ctx, *rec, e)
+		return existing == nil, err
+	})
+	return existing, err
+}
+
 // duplicate compares what is stored with what should have been.
 func (s *Service) duplicate(ctx context.Context, c *call, o Owner, existing, rec *Record, plaintext secret.Bytes) (StoreCardResult, error) {
-	if existing.Dedupe == nil || *existing.Dedupe != *rec.Dedupe {
+	c.names(existing)
+	if existing.Dedupe == nil || !hmac.Equal(existing.Dedupe[:], rec.Dedupe[:]) {
 		return StoreCardResult{}, fmt.Errorf("requestor_card_reference: %w", ErrConflict)
 	}
-	stored, err := s.open(ctx, existing, o, nil)
+	// Of the row only its reference is not known beforehand.
+	at := existing.context(Owner{Tenant: o.Tenant, Merchant: o.Merchant, Customer: rec.Customer}, nil)
+	at.Space, at.Kind = rec.Space, rec.Kind
+	stored, err := s.open(ctx, existing, at)
 	if err != nil {
 		return StoreCardResult{}, err
 	}
 	defer stored.Destroy()
-	d := MetadataChanged
-	if stored.Equal(plaintext) {
-		d = Duplicated
+	d := Duplicated
+	if !stored.Equal(plaintext) {
+		if err := sameNumber(rec.Kind, stored, plaintext); err != nil {
+			return StoreCardResult{}, err
+		}
+		d = MetadataChanged
 	}
-	c.entry.Resource.Reference = existing.Reference
-	c.entry.Resource.Key, c.entry.Resource.KeyVersion = existing.Key.String(), int(existing.KeyVersion)
 	c.entry.Result = string(d)
 	return StoreCardResult{Reference: existing.Reference, Duplication: d}, nil
+}
+
+// sameNumber returns ErrCorrupt if two records are not of one card. The hash that
+// found the one is not bound to its ciphertext: somebody may have moved it.
+func sameNumber(k Kind, stored, wanted secret.Bytes) error {
+	errMoved := fmt.Errorf("%w: the record's hash is that of another", ErrCorrupt)
+	if k != KindCard {
+		return errMoved
+	}
+	a, err := decodeCard(stored)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	defer a.Destroy()
+	b, err := decodeCard(wanted)
+	if err != nil {
+		return err
+	}
+	defer b.Destroy()
+	if !a.Number.Received().Equal(b.Number.Received()) {
+		return errMoved
+	}
+	return nil
 }
 
 // payload validates the card or data and returns what is sealed and what is
 // hashed for the dedupe: the number, or the data, as received.
 func (s *Service) payload(c *call, r StoreCardRequest) (kind Kind, plaintext, hashed secret.Bytes, err error) {
 	if r.Data.Present() {
+		if r.Data.Len() > MaxData {
+			return 0, plaintext, hashed, &ValidationError{Field: "enc_card_data", Reason: fmt.Sprintf("longer than %d bytes", MaxData)}
+		}
 		return KindData, secret.Copy(r.Data.Expose()), secret.Copy(r.Data.Expose()), nil
 	}
 	if r.Card == nil {
@@ -238,12 +282,13 @@ func (s *Service) retrieveCard(ctx context.Context, c *call, o Owner, reference 
 	if err != nil {
 		return nil, err
 	}
-	c.entry.Resource.Kind = rec.Kind.String()
-	c.entry.Resource.Key, c.entry.Resource.KeyVersion = rec.Key.String(), int(rec.KeyVersion)
+	// The record must be the one asked for, whatever its row says of itself.
+	rec.Space, rec.Customer, rec.Reference = SpaceV1, o.Customer, reference
+	c.names(&rec)
 	if rec.expired(s.now()) {
 		return nil, fmt.Errorf("expired: %w", ErrNotFound)
 	}
-	plaintext, err := s.open(ctx, &rec, o, nil)
+	plaintext, err := s.open(ctx, &rec, rec.context(o, nil))
 	if err != nil {
 		return nil, err
 	}
@@ -276,17 +321,11 @@ func (s *Service) DeleteCard(ctx context.Context, who iam.Principal, o Owner, re
 
 // delete removes a row under the call's entry.
 func (s *Service) delete(ctx context.Context, c *call, tenant, holder string, l Lookup) error {
-	e, err := c.with("deleted")
-	if err != nil {
+	deleted, err := c.commit(ctx, "deleted", func(ctx context.Context, e audit.Sealed) (bool, error) {
+		return s.store.DeleteRecord(ctx, l, 0, e)
+	})
+	if deleted || err != nil {
 		return err
-	}
-	deleted, err := s.store.DeleteRecord(ctx, l, 0, e)
-	if err != nil {
-		return err
-	}
-	if deleted {
-		c.done()
-		return nil
 	}
 	c.entry.Result = "absent"
 	_, err = s.knownHolder(ctx, tenant, holder)
@@ -295,13 +334,14 @@ func (s *Service) delete(ctx context.Context, c *call, tenant, holder string, l 
 
 // expire removes a row whose time has passed, as an operation of Cardea's own.
 func (s *Service) expire(ctx context.Context, r *Record, tenant, holder string) error {
-	return s.expireRow(ctx, ExpiredRecord{Lookup: r.Lookup, Tenant: tenant, Holder: holder, Space: r.Space, Kind: r.Kind,
+	_, err := s.expireRow(ctx, ExpiredRecord{Lookup: r.Lookup, Tenant: tenant, Holder: holder, Space: r.Space, Kind: r.Kind,
 		Customer: r.Customer, Reference: r.Reference, ExpiresAt: r.ExpiresAt})
+	return err
 }
 
-// seal encrypts plaintext into rec.
-func (s *Service) seal(ctx context.Context, rec *Record, o Owner, plaintext secret.Bytes) error {
-	sealed, err := s.keys.Seal(ctx, rec.context(o, nil), plaintext)
+// seal encrypts plaintext into rec, for at.
+func (s *Service) seal(ctx context.Context, rec *Record, at RecordContext, plaintext secret.Bytes) error {
+	sealed, err := s.keys.Seal(ctx, at, plaintext)
 	if err != nil {
 		return fmt.Errorf("seal record: %w", err)
 	}
@@ -309,13 +349,20 @@ func (s *Service) seal(ctx context.Context, rec *Record, o Owner, plaintext secr
 	return nil
 }
 
-// open decrypts rec, which must belong to o.
-func (s *Service) open(ctx context.Context, rec *Record, o Owner, holderSecret []byte) (secret.Bytes, error) {
-	p, err := s.keys.Open(ctx, rec.context(o, holderSecret), Sealed{Mode: rec.Mode, Key: rec.Key, KeyVersion: rec.KeyVersion, Blob: rec.Sealed})
+// open decrypts rec, which must have been sealed for at.
+func (s *Service) open(ctx context.Context, rec *Record, at RecordContext) (secret.Bytes, error) {
+	p, err := s.keys.Open(ctx, at, Sealed{Mode: rec.Mode, Key: rec.Key, KeyVersion: rec.KeyVersion, Blob: rec.Sealed})
 	if err != nil {
 		return secret.Bytes{}, fmt.Errorf("open record: %w", err)
 	}
 	return p, nil
+}
+
+// names puts the record's own into the entry.
+func (c *call) names(rec *Record) {
+	c.entry.Resource.Kind = rec.Kind.String()
+	c.entry.Resource.Reference = rec.Reference
+	c.entry.Resource.Key, c.entry.Resource.KeyVersion = rec.Key.String(), int(rec.KeyVersion)
 }
 
 func (r *Record) context(o Owner, holderSecret []byte) RecordContext {
@@ -324,7 +371,7 @@ func (r *Record) context(o Owner, holderSecret []byte) RecordContext {
 }
 
 func (o Owner) validate() error {
-	return errors.Join(checkID("merchant_id", o.Merchant), checkID("merchant_customer_id", o.Customer))
+	return cmp.Or(checkID("merchant_id", o.Merchant), checkID("merchant_customer_id", o.Customer))
 }
 
 func (o Owner) target(ctx context.Context, reference string) Target {

@@ -2,6 +2,7 @@ package vault
 
 import (
 	"context"
+	"fmt"
 
 	"cardea/internal/custodian"
 	"cardea/internal/iam"
@@ -22,9 +23,13 @@ type Custodians interface {
 }
 
 // SubmitPart takes a custodian's part of the tenant's custodian key. who is the
-// custodian. Errors are those of package custodian.
+// custodian, and nobody else: one person under two names would be a quorum.
+// Errors: ErrDenied and those of package custodian.
 func (s *Service) SubmitPart(ctx context.Context, who iam.Principal, tenant string, part custodian.Part) error {
 	return s.custody(ctx, who, OpCustodianPart, tenant, "accepted", func() error {
+		if who.Type != iam.TypeCustodian {
+			return fmt.Errorf("%w: only a custodian gives a part", ErrDenied)
+		}
 		return s.custodians.Submit(tenant, who.Name, part)
 	})
 }

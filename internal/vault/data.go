@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"cardea/internal/audit"
 	"cardea/internal/iam"
 	"cardea/internal/secret"
 )
@@ -31,13 +32,20 @@ func (d Datum) lookup() Lookup { return LookupOf(d.Tenant, d.Entity, SpaceV2, ""
 // owner is d in the form that records are bound to.
 func (d Datum) owner() Owner { return Owner{Tenant: d.Tenant, Merchant: d.Entity} }
 
-// StoreData keeps a JSON value. Without upsert a value that is there already
+// StoreData keeps a JSON value of 1 to [MaxData] bytes, which it does not look
+// into. Without upsert a value that is there already
 // stays as it is, and no error says so; with upsert it is replaced whole, its
-// expiry too.
+// expiry too. Errors: *ValidationError and those of Store and KeyManager.
 func (s *Service) StoreData(ctx context.Context, who iam.Principal, d Datum, value secret.Bytes, ttl *uint64, upsert bool) error {
 	return s.do(ctx, who, OpDataStore, d.target(ctx), func(c *call) error {
 		if err := d.validate(); err != nil {
 			return err
+		}
+		if value.Len() == 0 {
+			return &ValidationError{Field: "data", Reason: "must be a JSON value"}
+		}
+		if value.Len() > MaxData {
+			return &ValidationError{Field: "data", Reason: fmt.Sprintf("longer than %d bytes", MaxData)}
 		}
 		now := s.now()
 		expires, err := s.expiry(now, ttl)
@@ -54,12 +62,10 @@ func (s *Service) StoreData(ctx context.Context, who iam.Principal, d Datum, val
 		}
 		rec := Record{Lookup: d.lookup(), HolderID: holder.ID, Space: SpaceV2, Kind: KindJSON,
 			Reference: d.VaultID, CreatedAt: now, ExpiresAt: expires}
-		sealed, err := s.keys.Seal(ctx, rec.context(d.owner(), holder.Secret), value)
-		if err != nil {
-			return fmt.Errorf("seal record: %w", err)
+		if err := s.seal(ctx, &rec, rec.context(d.owner(), holder.Secret), value); err != nil {
+			return err
 		}
-		rec.Mode, rec.Key, rec.KeyVersion, rec.Sealed = sealed.Mode, sealed.Key, sealed.KeyVersion, sealed.Blob
-		c.entry.Resource.Key, c.entry.Resource.KeyVersion = rec.Key.String(), int(rec.KeyVersion)
+		c.names(&rec)
 		if upsert {
 			return s.upsertData(ctx, c, rec)
 		}
@@ -68,34 +74,21 @@ func (s *Service) StoreData(ctx context.Context, who iam.Principal, d Datum, val
 }
 
 func (s *Service) upsertData(ctx context.Context, c *call, rec Record) error {
-	e, err := c.with("upserted")
-	if err != nil {
-		return err
-	}
-	if err := s.store.UpsertRecord(ctx, rec, e); err != nil {
-		return err
-	}
-	c.done()
-	return nil
+	_, err := c.commit(ctx, "upserted", func(ctx context.Context, e audit.Sealed) (bool, error) {
+		return true, s.store.UpsertRecord(ctx, rec, e)
+	})
+	return err
 }
 
 func (s *Service) insertData(ctx context.Context, c *call, d Datum, rec Record) error {
 	for range storeAttempts {
-		e, err := c.with("stored")
-		if err != nil {
+		existing, err := s.put(ctx, c, &rec)
+		if existing == nil || err != nil {
 			return err
-		}
-		existing, err := s.store.PutRecord(ctx, rec, e)
-		if err != nil {
-			return err
-		}
-		if existing == nil {
-			c.done()
-			return nil
 		}
 		if !existing.expired(s.now()) {
+			c.names(existing)
 			c.entry.Result = "kept"
-			c.entry.Resource.Key, c.entry.Resource.KeyVersion = existing.Key.String(), int(existing.KeyVersion)
 			return nil
 		}
 		if err := s.expire(ctx, existing, d.Tenant, d.Entity); err != nil {
@@ -117,11 +110,13 @@ func (s *Service) RetrieveData(ctx context.Context, who iam.Principal, d Datum) 
 		if err != nil {
 			return err
 		}
-		c.entry.Resource.Key, c.entry.Resource.KeyVersion = rec.Key.String(), int(rec.KeyVersion)
+		// The record must be the one asked for, whatever its row says of itself.
+		rec.Space, rec.Customer, rec.Reference = SpaceV2, "", d.VaultID
+		c.names(&rec)
 		if rec.expired(s.now()) {
 			return fmt.Errorf("expired: %w", ErrNotFound)
 		}
-		out, err = s.open(ctx, &rec, d.owner(), holder.Secret)
+		out, err = s.open(ctx, &rec, rec.context(d.owner(), holder.Secret))
 		c.entry.Result = "released"
 		return err
 	})

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 
+	"cardea/internal/audit"
 	"cardea/internal/iam"
 	"cardea/internal/secret"
 )
@@ -28,6 +29,7 @@ type FingerprintRequest struct {
 // Fingerprint returns the id of data, making it if it is new. What is stored is
 // keyed by a key of the tenant besides the caller's, so that neither the database
 // nor the caller's key is enough to test numbers against it (PCI DSS 3.5.1.1).
+// Errors: *ValidationError and those of Store and KeyManager.
 func (s *Service) Fingerprint(ctx context.Context, who iam.Principal, r FingerprintRequest) (string, error) {
 	var id string
 	err := s.do(ctx, who, OpFingerprint, Target{Tenant: r.Tenant, RequestID: RequestID(ctx)}, func(c *call) error {
@@ -35,6 +37,7 @@ func (s *Service) Fingerprint(ctx context.Context, who iam.Principal, r Fingerpr
 			return &ValidationError{Field: "x-fingerprint-id", Reason: "must be exactly 20 alphanumeric characters"}
 		}
 		peer := lockerFingerprint(r.Key.Expose(), r.Data.Expose())
+		defer secret.Wipe(peer) // with the caller's key it tells the number
 		hash, err := s.keys.MAC(ctx, r.Tenant, PurposeFingerprint, peer)
 		if err != nil {
 			return fmt.Errorf("fingerprint hash: %w", err)
@@ -60,17 +63,14 @@ func (s *Service) fingerprintID(ctx context.Context, c *call, r FingerprintReque
 		id = randomAlphanumeric(fingerprintLength)
 	}
 	c.entry.Resource.Reference = id
-	e, err := c.with("created")
+	created, err := c.commit(ctx, "created", func(ctx context.Context, e audit.Sealed) (created bool, err error) {
+		id, created, err = s.store.PutFingerprint(ctx, r.Tenant, hash, id, e)
+		return created, err
+	})
 	if err != nil {
 		return "", err
 	}
-	id, created, err := s.store.PutFingerprint(ctx, r.Tenant, hash, id, e)
-	switch {
-	case err != nil:
-		return "", err
-	case created:
-		c.done()
-	default:
+	if !created {
 		c.entry.Result = "existed"
 	}
 	return id, nil
@@ -82,7 +82,9 @@ func lockerFingerprint(key, data []byte) []byte {
 	inner := hmac.New(sha512.New, key)
 	inner.Write(data)
 	outer := hmac.New(sha512.New, key)
-	outer.Write(inner.Sum(nil))
+	sum := inner.Sum(nil)
+	defer secret.Wipe(sum)
+	outer.Write(sum)
 	return outer.Sum(nil)
 }
 

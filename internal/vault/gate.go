@@ -14,9 +14,10 @@ import (
 	"cardea/internal/iam"
 )
 
-// auditGrace is how long an entry may still be written after its request's own
-// time is over: a client that hangs up must not keep its access out of the log.
-const auditGrace = 5 * time.Second
+// writeTimeout is how long a change or an entry may take to become durable. The
+// request's own time does not count: a client that hangs up must neither keep its
+// access out of the log nor leave it unknown whether a change was made.
+const writeTimeout = 20 * time.Second
 
 // Log is where entries of operations become durable.
 type Log interface {
@@ -46,21 +47,27 @@ type call struct {
 	gate     *Gate
 	op       *Operation
 	entry    audit.Entry
-	recorded bool // the entry is durable, or in the hands of a unit that was applied
+	recorded bool // the entry is durable
 }
+
+// errAborted is what the log says of an operation that ended by a panic.
+var errAborted = errors.New("operation was aborted")
 
 // do authorizes who for op on t, runs act, and sees to it that exactly one entry
 // is durable before it returns. act may write the entry together with a change by
-// call.with and must then call call.done if the change was applied; in every
-// other case do writes it, with the outcome that act's error tells. If the entry
-// cannot be written the operation fails, whatever act did, and act's caller must
-// not release plaintext.
+// call.commit; if there was no change, do writes it, with the outcome that act's
+// error tells. If the entry cannot be written the operation fails, whatever act
+// did, and act's caller must not release plaintext.
 func (g *Gate) do(ctx context.Context, who iam.Principal, op *Operation, t Target, act func(*call) error) error {
 	c := g.begin(who, op, t)
-	err := g.authorize(who, op, t)
-	if err == nil {
-		err = act(c)
-	}
+	err := errAborted
+	defer func() {
+		if errors.Is(err, errAborted) && !c.recorded { // act panics; whoever recovers it answers
+			c.outcome(err)
+			c.append(ctx) //nolint:errcheck // nothing is released, and append logs
+		}
+	}()
+	err = c.run(who, t, act)
 	if c.recorded {
 		return err
 	}
@@ -69,6 +76,13 @@ func (g *Gate) do(ctx context.Context, who iam.Principal, op *Operation, t Targe
 		return errors.Join(aerr, err)
 	}
 	return err
+}
+
+func (c *call) run(who iam.Principal, t Target, act func(*call) error) error {
+	if err := c.gate.authorize(who, c.op, t); err != nil {
+		return err
+	}
+	return act(c)
 }
 
 func (g *Gate) begin(who iam.Principal, op *Operation, t Target) *call {
@@ -84,6 +98,12 @@ func (g *Gate) begin(who iam.Principal, op *Operation, t Target) *call {
 		PCI:       op.PCI,
 		Outcome:   audit.Allowed,
 		Resource:  audit.Resource{Kind: op.Kind, Merchant: t.Holder, Customer: t.Customer, Reference: t.Reference},
+	}
+	if who.Type == "" { // the zero principal
+		e.Who.Type = string(iam.TypeAnonymous)
+	}
+	if who.Auth == "" {
+		e.Who.Auth = "none"
 	}
 	if who.IP.IsValid() {
 		e.Who.IP = who.IP.String()
@@ -103,19 +123,37 @@ func (g *Gate) authorize(who iam.Principal, op *Operation, t Target) error {
 	return err
 }
 
-// with is the entry of a change that succeeds with result, to be written in one
-// transaction with it.
-func (c *call) with(result string) (audit.Sealed, error) {
+// commit makes a change durable in one transaction with the call's entry, which
+// says that the change succeeded with result. write reports whether the change
+// was applied; if not, the entry was not written either.
+func (c *call) commit(ctx context.Context, result string, write func(context.Context, audit.Sealed) (applied bool, err error)) (bool, error) {
 	c.entry.Result = result
-	s, err := c.entry.Seal()
+	e, err := c.seal()
 	if err != nil {
-		return audit.Sealed{}, fmt.Errorf("encode audit entry: %w", err)
+		return false, err
 	}
-	return s, nil
+	ctx, cancel := lasting(ctx)
+	defer cancel()
+	applied, err := write(ctx, e)
+	if err != nil {
+		return false, err
+	}
+	c.recorded = applied
+	return applied, nil
 }
 
-// done says that the change of the last with was applied, and its entry with it.
-func (c *call) done() { c.recorded = true }
+func (c *call) seal() (audit.Sealed, error) {
+	e, err := c.entry.Seal()
+	if err != nil {
+		return audit.Sealed{}, fmt.Errorf("%w: encode audit entry: %w", ErrUnavailable, err)
+	}
+	return e, nil
+}
+
+// lasting is ctx without its end, see writeTimeout.
+func lasting(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), writeTimeout)
+}
 
 // outcome sets what the log says about err.
 func (c *call) outcome(err error) {
@@ -132,17 +170,13 @@ func (c *call) outcome(err error) {
 
 // append writes the entry by itself.
 func (c *call) append(ctx context.Context) error {
-	s, err := c.entry.Seal()
+	ctx, cancel := lasting(ctx)
+	defer cancel()
+	e, err := c.seal()
+	if err == nil {
+		err = c.gate.Log.Append(ctx, e)
+	}
 	if err != nil {
-		return fmt.Errorf("encode audit entry: %w", err)
-	}
-	if ctx.Err() != nil {
-		// The client is gone, but what was tried must still be written.
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), auditGrace)
-		defer cancel()
-	}
-	if err := c.gate.Log.Append(ctx, s); err != nil {
 		c.gate.Logger.ErrorContext(ctx, "audit entry not written, operation refused",
 			slog.String("op", c.op.Name), slog.String("request_id", c.entry.RequestID), slog.Any("error", err))
 		return fmt.Errorf("%w: audit entry not written: %w", ErrUnavailable, err)
@@ -151,39 +185,50 @@ func (c *call) append(ctx context.Context) error {
 	return nil
 }
 
+// results are the codes of errors in the audit log, in the order in which they
+// are asked for.
+var results = []struct {
+	err  error
+	code string
+}{
+	{context.Canceled, "cancelled"}, // by the client, whatever that made fail
+	{ErrNotFound, "not_found"},
+	{ErrConflict, "conflict"},
+	{ErrLocked, "locked"},
+	{ErrUnknownTenant, "unknown_tenant"},
+	{ErrDenied, "denied"},
+	{ErrCorrupt, "corrupt"},
+	{ErrKeyUnavailable, "key_unavailable"},
+	{ErrUnavailable, "unavailable"},
+	{ErrSealed, "already_sealed"},
+	{custodian.ErrMalformed, "invalid"},
+	{custodian.ErrWrongPart, "wrong_part"},
+	{custodian.ErrSameCustodian, "same_custodian"},
+	{custodian.ErrPartTaken, "part_taken"},
+	{custodian.ErrNotEnough, "quorum_missing"},
+	{custodian.ErrDoesNotOpen, "does_not_open"},
+	{custodian.ErrUnlocked, "already_unlocked"},
+	{custodian.ErrLocked, "locked"},
+	{custodian.ErrUnknownTenant, "unknown_tenant"},
+	{custodian.ErrCorruptSeal, "corrupt"},
+	{context.DeadlineExceeded, "timeout"},
+}
+
 // resultOf is the short code of an error in the audit log. A transport's own
 // refusals may bring theirs.
 func resultOf(err error) string {
-	var v *ValidationError
 	var own interface{ AuditResult() string }
 	if errors.As(err, &own) && own.AuditResult() != "" {
 		return own.AuditResult()
 	}
-	switch {
-	case errors.As(err, &v):
+	var v *ValidationError
+	if errors.As(err, &v) {
 		return "invalid"
-	case errors.Is(err, ErrNotFound):
-		return "not_found"
-	case errors.Is(err, ErrConflict):
-		return "conflict"
-	case errors.Is(err, ErrLocked):
-		return "locked"
-	case errors.Is(err, ErrUnknownTenant):
-		return "unknown_tenant"
-	case errors.Is(err, ErrDenied):
-		return "denied"
-	case errors.Is(err, ErrCorrupt):
-		return "corrupt"
-	case errors.Is(err, ErrKeyUnavailable):
-		return "key_unavailable"
-	case errors.Is(err, ErrUnavailable):
-		return "unavailable"
-	case errors.Is(err, custodian.ErrNotEnough):
-		return "quorum_missing"
-	case errors.Is(err, custodian.ErrUnlocked):
-		return "already_unlocked"
-	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		return "cancelled"
+	}
+	for _, r := range results {
+		if errors.Is(err, r.err) {
+			return r.code
+		}
 	}
 	return "error"
 }

@@ -5,14 +5,16 @@ import (
 	"crypto/rand"
 	"errors"
 
+	"cardea/internal/audit"
 	"cardea/internal/iam"
 )
 
 // holderSecretSize is the length of an entity's secret in bytes.
 const holderSecretSize = 32
 
-// ProvisionHolder creates the merchant or entity if it is new, and returns it.
-// It is idempotent: the creation time is always that of the first call.
+// ProvisionHolder creates the merchant or entity if it is new, and returns it
+// without its secret. It is idempotent: the creation time is always that of the
+// first call. Errors: *ValidationError and those of Store.
 func (s *Service) ProvisionHolder(ctx context.Context, who iam.Principal, tenant, name string) (Holder, error) {
 	var h Holder
 	t := Target{Tenant: tenant, Holder: name, RequestID: RequestID(ctx)}
@@ -24,24 +26,26 @@ func (s *Service) ProvisionHolder(ctx context.Context, who iam.Principal, tenant
 		h, err = s.createHolder(ctx, c, tenant, name)
 		return err
 	})
-	return h, err
+	if err != nil {
+		return Holder{}, err
+	}
+	h.Secret = nil // nobody's business but the key manager's
+	return h, nil
 }
 
 // createHolder inserts the holder under the call's own entry, unless it exists.
 func (s *Service) createHolder(ctx context.Context, c *call, tenant, name string) (Holder, error) {
 	h := Holder{Tenant: tenant, Name: name, Secret: make([]byte, holderSecretSize), CreatedAt: s.now()}
 	rand.Read(h.Secret) //nolint:errcheck // never fails (Go 1.24)
-	e, err := c.with("created")
+	var standing Holder
+	created, err := c.commit(ctx, "created", func(ctx context.Context, e audit.Sealed) (created bool, err error) {
+		standing, created, err = s.store.PutHolder(ctx, h, e)
+		return created, err
+	})
 	if err != nil {
 		return Holder{}, err
 	}
-	standing, created, err := s.store.PutHolder(ctx, h, e)
-	if err != nil {
-		return Holder{}, err
-	}
-	if created {
-		c.done()
-	} else {
+	if !created {
 		c.entry.Result = "existed"
 	}
 	s.holders.Set(holderKey{tenant, name}, standing)
@@ -60,7 +64,10 @@ func (s *Service) holder(ctx context.Context, tenant Tenant, name string) (Holde
 		h, err = s.createHolder(ctx, c, tenant.Name, name)
 		return err
 	})
-	return h, err
+	if err != nil {
+		return Holder{}, err
+	}
+	return h, nil
 }
 
 func (s *Service) knownHolder(ctx context.Context, tenant, name string) (Holder, error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"cardea/internal/audit"
 	"cardea/internal/iam"
 )
 
@@ -37,21 +38,15 @@ func (k *Keyring) Create(ctx context.Context, key WrappedKey) (WrappedKey, error
 		c.entry.Resource.Key = key.ID.String()
 		c.entry.Resource.KeyVersion = int(key.Version)
 		c.entry.Detail = "purpose " + string(key.Purpose) + ", mode " + key.Mode.String()
-		e, err := c.with("created")
-		if err != nil {
-			return err
-		}
-		got, created, err := k.store.PutKey(ctx, key, e)
-		switch {
-		case err != nil:
-			return err
-		case created:
-			c.done()
-		default:
+		created, err := c.commit(ctx, "created", func(ctx context.Context, e audit.Sealed) (created bool, err error) {
+			standing, created, err = k.store.PutKey(ctx, key, e)
+			return created, err
+		})
+		if err == nil && !created {
 			c.entry.Result = "existed"
+			c.entry.Resource.Key = standing.ID.String()
 		}
-		standing = got
-		return nil
+		return err
 	})
 	if err != nil {
 		return WrappedKey{}, fmt.Errorf("create %s key: %w", key.Purpose, err)

@@ -34,7 +34,6 @@ var (
 	OpCustodianRekey  = &Operation{Name: "custodian.rekey", Action: "custodian:Rekey", PCI: "10.2.1.5", Kind: "custodian", Mutates: true, Sealed: true}
 
 	OpDiagnose  = &Operation{Name: "health.diagnose", Action: "health:Diagnose", PCI: "10.2.1.2", Kind: "system"}
-	OpRequest   = &Operation{Name: "request", Action: "request:Any", PCI: "10.2.1.4", Kind: "system", Sealed: true} // a request refused before it named an operation
 	OpLogOpen   = &Operation{Name: "log.open", Action: "log:Open", PCI: "10.2.1.6", Kind: "log", Sealed: true}
 	OpLogClose  = &Operation{Name: "log.close", Action: "log:Close", PCI: "10.2.1.6", Kind: "log", Sealed: true}
 	OpLogRead   = &Operation{Name: "log.read", Action: "log:Read", PCI: "10.2.1.3", Kind: "log", Sealed: true}
@@ -48,6 +47,6 @@ func Operations() []*Operation {
 		OpDataStore, OpDataRetrieve, OpDataDelete,
 		OpHolderCreate, OpRecordExpire, OpKeyCreate,
 		OpCustodianPart, OpCustodianUnlock, OpCustodianLock, OpCustodianStatus, OpCustodianInit, OpCustodianRekey,
-		OpDiagnose, OpRequest, OpLogOpen, OpLogClose, OpLogRead, OpTenantsLd,
+		OpDiagnose, OpLogOpen, OpLogClose, OpLogRead, OpTenantsLd,
 	}
 }

@@ -79,10 +79,21 @@ func (s *Service) Ready(tenant string) error {
 	return nil
 }
 
+// do is Gate.do for the operations of the service: those that touch what is
+// stored are refused while the tenant is locked.
+func (s *Service) do(ctx context.Context, who iam.Principal, op *Operation, t Target, act func(*call) error) error {
+	return s.Gate.do(ctx, who, op, t, func(c *call) error {
+		if !op.Sealed && !s.custodians.Unlocked(t.Tenant) {
+			return fmt.Errorf("tenant %q: %w", t.Tenant, ErrLocked)
+		}
+		return act(c)
+	})
+}
+
 // Refuse records a request that failed before it became an operation of the
 // vault, because its sender or its form was not acceptable, and returns cause. op
-// is OpRequest where it is not known what was asked for. If the entry cannot be
-// written, the error wraps ErrUnavailable.
+// is what it asked for. If the entry cannot be written, the error is
+// ErrUnavailable and not cause.
 func (s *Service) Refuse(ctx context.Context, who iam.Principal, op *Operation, t Target, cause error) error {
 	c := s.begin(who, op, t)
 	c.outcome(cause)
@@ -127,6 +138,9 @@ func checkID(field, v string) error {
 	}
 	if strings.IndexByte(v, 0) >= 0 {
 		return &ValidationError{Field: field, Reason: "must not contain a NUL character"} // PostgreSQL text has none
+	}
+	if !utf8.ValidString(v) {
+		return &ValidationError{Field: field, Reason: "must be UTF-8"}
 	}
 	if utf8.RuneCountInString(v) > MaxID {
 		return &ValidationError{Field: field, Reason: fmt.Sprintf("longer than %d characters", MaxID)}
