@@ -26,9 +26,9 @@ import (
 const devTenant = "dev"
 
 type devCommand struct {
-	DataDir string `default:"./cardea-data" type:"path" placeholder:"DIR" help:"Where the data is kept."`
-	Listen  string `default:"127.0.0.1:8080" placeholder:"ADDR" help:"Address of the vault; port 0 takes a free one."`
-	Ops     string `default:"127.0.0.1:9464" placeholder:"ADDR" help:"Address of metrics and health; port 0 takes a free one."`
+	DataDir string `default:"./cardea-data" type:"path" placeholder:"DIR" help:"Where the data is kept (default ./cardea-data)."`
+	Listen  string `default:"127.0.0.1:8080" placeholder:"ADDR" help:"Address of the vault (default 127.0.0.1:8080); port 0 takes a free one."`
+	Ops     string `default:"127.0.0.1:9464" placeholder:"ADDR" help:"Address of metrics and health (default 127.0.0.1:9464); port 0 takes a free one."`
 	Verbose bool   `short:"v" help:"Log every request."`
 }
 
