@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
+	"path/filepath"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -17,7 +18,6 @@ import (
 	"cardea/internal/keymanager"
 	"cardea/internal/secret"
 	"cardea/internal/store"
-	"cardea/internal/store/storetest"
 	"cardea/internal/vault"
 	"cardea/internal/vault/vaulttest"
 )
@@ -84,14 +84,18 @@ func (o open) Open([]custodian.Part) (secret.Bytes, error) {
 // newNode is a vault on SQLite, with real keys, whose tenants are unlocked.
 func newNode(t *testing.T, tenants ...string) *node {
 	t.Helper()
-	return newNodeOn(t, storetest.SQLite(t), storetest.Node, tenants...)
-}
-
-func newNodeOn(t *testing.T, url, name string, tenants ...string) *node {
-	t.Helper()
 	n := &node{clock: newClock(), tenants: vault.NewTenants(), keeper: custodian.NewKeeper(custodian.Options{})}
-	n.store = storetest.Open(t, url, func(o *store.Options) { o.Node = name })
-	n.gate = &vault.Gate{Node: name, Log: n.store, Tenants: n.tenants, Now: n.clock.now, Logger: slog.New(slog.DiscardHandler)}
+	var err error
+	n.store, err = store.Open(t.Context(), store.Options{URL: "sqlite:" + filepath.Join(t.TempDir(), "cardea.db"), Node: "test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := n.store.Close(); err != nil {
+			t.Errorf("close store: %v", err)
+		}
+	})
+	n.gate = &vault.Gate{Node: "test", Log: n.store, Tenants: n.tenants, Now: n.clock.now, Logger: slog.New(slog.DiscardHandler)}
 	var all []vault.Tenant
 	for _, tenant := range tenants {
 		all = append(all, vault.Tenant{Name: tenant, Mode: vault.ModeLocal, LazyHolders: true})
@@ -103,7 +107,6 @@ func newNodeOn(t *testing.T, url, name string, tenants ...string) *node {
 	}
 	n.tenants.Replace(all...)
 	t.Cleanup(n.keeper.Close)
-	var err error
 	if n.local, err = keymanager.NewLocal(keymanager.LocalOptions{Masters: n.keeper, Inventory: vault.NewKeyring(n.gate, n.store), Now: n.clock.now}); err != nil {
 		t.Fatal(err)
 	}
