@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sys/unix"
 	"modernc.org/sqlite"
 
@@ -48,6 +49,24 @@ func processorTime(b *testing.B) time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
+// open opens a store and, when b ends, reports how many calls shared a commit.
+func open(b *testing.B, db storetest.Database) *store.Store {
+	r := prometheus.NewRegistry()
+	s := storetest.Open(b, db.URL(b), func(o *store.Options) { o.Metrics = r })
+	b.Cleanup(func() {
+		families, err := r.Gather()
+		if err != nil {
+			b.Fatal(err)
+		}
+		for _, f := range families {
+			if h := f.Metric[0].GetHistogram(); f.GetName() == "cardea_store_batch_size" {
+				b.ReportMetric(h.GetSampleSum()/float64(h.GetSampleCount()), "units/commit")
+			}
+		}
+	})
+	return s
+}
+
 // concurrently calls fn for 0 to n-1 on all callers.
 func concurrently(b *testing.B, n int, fn func(ctx context.Context, i int) error) {
 	var next atomic.Int64
@@ -76,7 +95,7 @@ func makePairs(b *testing.B, n int, holder int64) ([]vault.Record, []audit.Seale
 
 func BenchmarkPutRecord64(b *testing.B) {
 	eachBench(b, func(b *testing.B, db storetest.Database) {
-		s := storetest.Open(b, db.URL(b))
+		s := open(b, db)
 		records, entries := makePairs(b, b.N, storetest.Holder(b, s).ID)
 		measure(b, func() {
 			concurrently(b, b.N, func(ctx context.Context, i int) error {
@@ -89,7 +108,7 @@ func BenchmarkPutRecord64(b *testing.B) {
 
 func BenchmarkAppend64(b *testing.B) {
 	eachBench(b, func(b *testing.B, db storetest.Database) {
-		s := storetest.Open(b, db.URL(b))
+		s := open(b, db)
 		e := storetest.Entry(b, "reference")
 		measure(b, func() {
 			concurrently(b, b.N, func(ctx context.Context, _ int) error { return s.Append(ctx, e) })
@@ -100,7 +119,7 @@ func BenchmarkAppend64(b *testing.B) {
 func BenchmarkRecord64(b *testing.B) {
 	const rows = 20000
 	eachBench(b, func(b *testing.B, db storetest.Database) {
-		s := storetest.Open(b, db.URL(b))
+		s := open(b, db)
 		records := fill(b, s, rows)
 		measure(b, func() {
 			concurrently(b, b.N, func(ctx context.Context, i int) error {
@@ -114,7 +133,7 @@ func BenchmarkRecord64(b *testing.B) {
 func BenchmarkRecord1(b *testing.B) {
 	const rows = 20000
 	eachBench(b, func(b *testing.B, db storetest.Database) {
-		s := storetest.Open(b, db.URL(b))
+		s := open(b, db)
 		records := fill(b, s, rows)
 		measure(b, func() {
 			for i := range b.N {
@@ -157,7 +176,13 @@ func rawSQLite(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer conn.Close()
+	var stmts []driver.Stmt
+	defer func() {
+		for _, st := range stmts {
+			st.Close()
+		}
+		conn.Close()
+	}()
 	ctx := context.Background()
 	for _, p := range []string{"synchronous(FULL)", "wal_autocheckpoint(4000)", "temp_store(MEMORY)", "cache_size(-65536)"} {
 		if _, err := conn.(driver.ExecerContext).ExecContext(ctx, "PRAGMA "+p, nil); err != nil {
@@ -170,7 +195,7 @@ func rawSQLite(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		b.Cleanup(func() { st.Close() })
+		stmts = append(stmts, st)
 		return func(values ...any) {
 			args = args[:0]
 			for i, v := range values {

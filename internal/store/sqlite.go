@@ -27,8 +27,9 @@ type sqliteDB struct {
 	com     func() *committer
 	mono    func() time.Time
 	readers chan *sqliteConn
-	opened  int      // readers
-	lock    *os.File // of this node, nil if read-only
+	opened  int           // readers
+	closed  chan struct{} // closed by close
+	lock    *os.File      // of this node, nil if read-only
 	w       sqliteWriter
 }
 
@@ -44,7 +45,7 @@ func openSQLite(ctx context.Context, path string, s *Store, o Options) (*sqliteD
 	d := &sqliteDB{
 		path: path, log: o.Logger, mono: s.mono, com: func() *committer { return s.com },
 		dsn:     "file:" + (&url.URL{Path: path}).EscapedPath(),
-		readers: make(chan *sqliteConn, o.ReadConns),
+		readers: make(chan *sqliteConn, o.ReadConns), closed: make(chan struct{}),
 	}
 	d.w.db = d
 	if o.ReadOnly {
@@ -170,6 +171,8 @@ func (d *sqliteDB) view(ctx context.Context, fn func(context.Context, session) e
 		return fn(ctx, c)
 	case <-ctx.Done():
 		return context.Cause(ctx)
+	case <-d.closed:
+		return ErrClosed
 	}
 }
 
@@ -214,6 +217,7 @@ func (d *sqliteDB) holder(ctx context.Context, tenant, name string) (h *vault.Ho
 // close waits for the reads that are running. The committer has closed the
 // writing connection.
 func (d *sqliteDB) close() error {
+	close(d.closed)
 	var err error
 	for ; d.opened > 0; d.opened-- {
 		err = errors.Join(err, (<-d.readers).close())

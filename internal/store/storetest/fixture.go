@@ -3,11 +3,14 @@ package storetest
 import (
 	"context"
 	"crypto/rand"
+	"database/sql"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
+	_ "github.com/jackc/pgx/v5/stdlib" // for Exec
 
 	"cardea/internal/audit"
 	"cardea/internal/store"
@@ -43,20 +46,57 @@ func Each(t *testing.T, test func(t *testing.T, db Database)) {
 // Open opens a store, which is closed when tb ends.
 func Open(tb testing.TB, url string, change ...func(*store.Options)) *store.Store {
 	tb.Helper()
+	s, err := TryOpen(tb, url, change...)
+	if err != nil {
+		tb.Fatalf("open store: %v", err)
+	}
+	return s
+}
+
+// TryOpen is Open of a store that may refuse.
+func TryOpen(tb testing.TB, url string, change ...func(*store.Options)) (*store.Store, error) {
+	tb.Helper()
 	o := store.Options{URL: url, Node: Node}
 	for _, c := range change {
 		c(&o)
 	}
 	s, err := store.Open(tb.Context(), o)
-	if err != nil {
-		tb.Fatalf("open %s: %v", o.Node, err)
+	if err == nil {
+		tb.Cleanup(func() {
+			if err := s.Close(); err != nil {
+				tb.Errorf("close store of %s: %v", o.Node, err)
+			}
+		})
 	}
-	tb.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			tb.Errorf("close %s: %v", o.Node, err)
-		}
-	})
-	return s
+	return s, err
+}
+
+// OnNode opens as a node of another name.
+func OnNode(name string) func(*store.Options) { return func(o *store.Options) { o.Node = name } }
+
+// WithSigner opens with a key for checkpoints, signing often.
+func WithSigner(s *audit.Signer) func(*store.Options) {
+	return func(o *store.Options) { o.Signer, o.CheckpointInterval = s, 5*time.Millisecond }
+}
+
+// ReadOnly opens beside a server.
+func ReadOnly(o *store.Options) { o.ReadOnly = true }
+
+// Exec runs SQL behind the back of a store. Arguments stand as $1, $2 …
+func Exec(tb testing.TB, url, statement string, args ...any) {
+	tb.Helper()
+	driver, source := "pgx", url
+	if path, ok := strings.CutPrefix(url, "sqlite:"); ok {
+		driver, source = "sqlite", "file:"+path+"?_pragma=busy_timeout(5000)"
+	}
+	db, err := sql.Open(driver, source)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.ExecContext(context.Background(), statement, args...); err != nil {
+		tb.Fatalf("%s: %v", statement, err)
+	}
 }
 
 // Signer makes a key for the log of a node.
