@@ -52,6 +52,13 @@ func NewService(o Options) (*Service, error) {
 	return &Service{Gate: o.Gate, store: o.Store, keys: o.Keys, custodians: o.Custodians, holders: holders}, nil
 }
 
+// Close forgets the merchants and entities in memory and ends the goroutine that
+// looks after them. The other parts are their makers' to close.
+func (s *Service) Close() {
+	s.holders.InvalidateAll()
+	s.holders.StopAllGoroutines()
+}
+
 // requestIDKey is the context key of the request id, the one value besides
 // deadlines that a context carries.
 type requestIDKey struct{}
