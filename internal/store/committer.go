@@ -301,7 +301,9 @@ func (c *committer) retry(transaction func() error) error {
 			c.undo()
 			return c.die(err)
 		default:
-			return c.settle(err)
+			if again, err := c.settle(err); !again || n == maxTries {
+				return err
+			}
 		}
 	}
 }

@@ -28,6 +28,9 @@ var errText = errors.New("text has a NUL character or is not UTF-8")
 // errHeadMoved says that the log's head is not what this process left.
 var errHeadMoved = errors.New("head of the audit log has moved")
 
+// errNotConnected is that of a connection that is broken or not there.
+var errNotConnected = errors.New("not connected to the database")
+
 // fault says whose an error is.
 type fault int
 

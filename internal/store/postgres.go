@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"encoding/binary"
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -27,18 +28,17 @@ const (
 	pgConnectTimeout = 5 * time.Second
 )
 
-// settings are those of every connection. Plans do not depend on statistics, which
+// settings are those of every connection, with o.StatementTimeout. Plans do not depend on statistics, which
 // lag behind a table that grows from nothing to a million rows in a minute: each
 // statement is a few index lookups, and stays that. What an engine that speaks
 // PostgreSQL's protocol does not know is left out.
-var settings = [][2]string{
+var settings = sessionSettings{
 	{"enable_seqscan", "off"},
 	{"enable_hashjoin", "off"},
 	{"enable_mergejoin", "off"},
 	{"jit", "off"},
 	{"plan_cache_mode", "force_generic_plan"},
 	// A node that hangs must not hold the head of its log or rows of others.
-	{"statement_timeout", "10s"},
 	{"lock_timeout", "5s"},
 	{"idle_in_transaction_session_timeout", "20s"},
 	// A node that is gone without a word gives its log free in half a minute.
@@ -70,12 +70,13 @@ func openPostgres(ctx context.Context, s *Store, o Options) (*postgresDB, error)
 	cfg.MaxConns = int32(o.ReadConns)
 	// A read that finds its connection broken takes another one.
 	cfg.ShouldPing = func(context.Context, pgxpool.ShouldPingParams) bool { return false }
-	cfg.AfterConnect = applySettings
+	own := append(slices.Clone(settings), [2]string{"statement_timeout", strconv.FormatInt(max(1, o.StatementTimeout.Milliseconds()), 10)})
+	cfg.AfterConnect = own.apply
 	if o.Password.Present() {
 		cfg.ConnConfig.Password = string(o.Password.Expose()) // the driver wants a string
 	}
-	if o.StatementTimeout > 0 {
-		cfg.ConnConfig.RuntimeParams["statement_timeout"] = strconv.FormatInt(o.StatementTimeout.Milliseconds(), 10)
+	if o.dial != nil {
+		cfg.ConnConfig.DialFunc = o.dial
 	}
 	if err := migratePostgres(ctx, cfg.ConnConfig.Copy(), o.ReadOnly); err != nil {
 		return nil, err
@@ -86,7 +87,7 @@ func openPostgres(ctx context.Context, s *Store, o Options) (*postgresDB, error)
 	}
 	d := &postgresDB{pool: pool}
 	d.reads = newCoalescer(d, min(o.ReadConns, readWorkers), s.met.coalesced)
-	d.w = postgresWriter{config: cfg.ConnConfig, lockKey: lockKey(s.origin), log: s.log}
+	d.w = postgresWriter{config: cfg.ConnConfig, settings: own, lockKey: lockKey(s.origin), log: s.log}
 	s.met.gauge("read_connections", "Connections to the database that read.", func() float64 { return float64(pool.Stat().TotalConns()) })
 	s.met.gauge("read_connections_idle", "Connections to the database that wait for a read.", func() float64 { return float64(pool.Stat().IdleConns()) })
 	return d, nil
@@ -117,11 +118,14 @@ func lockKey(origin string) int64 {
 	return int64(binary.BigEndian.Uint64(sum[:]))
 }
 
-// applySettings tries all at once, then one by one.
-func applySettings(ctx context.Context, conn *pgx.Conn) error {
-	names, values := make([]string, len(settings)), make([]string, len(settings))
-	for i, s := range settings {
-		names[i], values[i] = s[0], s[1]
+// sessionSettings are names and values.
+type sessionSettings [][2]string
+
+// apply tries all at once, then one by one.
+func (s sessionSettings) apply(ctx context.Context, conn *pgx.Conn) error {
+	names, values := make([]string, len(s)), make([]string, len(s))
+	for i, nv := range s {
+		names[i], values[i] = nv[0], nv[1]
 	}
 	_, err := conn.Exec(ctx, "SELECT set_config(n, v, false) FROM unnest($1::text[], $2::text[]) AS s (n, v)", names, values)
 	for i := 0; i < len(names) && isServerError(err); i++ {

@@ -14,18 +14,16 @@ import (
 // only just gone.
 const lockWait = 2 * time.Second
 
-// errNotConnected is that of a connection that is broken or not there.
-var errNotConnected = errors.New("not connected to the database")
-
 // postgresWriter is the connection that writes. It holds the advisory lock on
 // the log, so that lock and connection go together.
 type postgresWriter struct {
-	config  *pgx.ConnConfig
-	lockKey int64
-	log     *slog.Logger
-	conn    *pgx.Conn
-	opened  bool // once
-	plan    plan
+	config   *pgx.ConnConfig
+	settings sessionSettings
+	lockKey  int64
+	log      *slog.Logger
+	conn     *pgx.Conn
+	opened   bool // once
+	plan     plan
 }
 
 // open implements writer.
@@ -36,7 +34,7 @@ func (w *postgresWriter) open(ctx context.Context) error {
 		return err
 	}
 	w.conn = conn
-	if err := applySettings(ctx, conn); err != nil {
+	if err := w.settings.apply(ctx, conn); err != nil {
 		return err
 	}
 	var wait <-chan time.Time

@@ -144,9 +144,9 @@ func (c *committer) retake() error {
 	return c.seize(c.ctx, false)
 }
 
-// settle finds out what became of a transaction that broke. It returns nil if it
-// was committed.
-func (c *committer) settle(cause error) error {
+// settle finds out what became of a transaction that broke. Its error is nil if
+// it was committed. If again, it was not, but can be tried again at once.
+func (c *committer) settle(cause error) (again bool, err error) {
 	s := &c.state
 	if err := c.w.rollback(c.ctx); err == nil {
 		// The connection has survived: its transaction is over, what it reads is final.
@@ -155,12 +155,12 @@ func (c *committer) settle(cause error) error {
 		case err != nil:
 		case found && h == s.head:
 			c.lose(cause)
-			return unavailable(fmt.Errorf("nothing was written: %w", cause))
+			return false, notWritten(cause)
 		case found && s.grown != nil && h.size == s.grown.Size() && h.root == s.grown.Root() && h.writer == s.head.writer:
 			c.advance()
-			return nil
+			return false, nil
 		default:
-			return c.die(errHeadMoved)
+			return false, c.die(errHeadMoved)
 		}
 	}
 	s.maybe = s.grown
@@ -168,14 +168,20 @@ func (c *committer) settle(cause error) error {
 	c.lose(cause)
 	switch err := c.usable(); {
 	case s.dead != nil:
-		return s.dead
-	case err != nil && s.maybe != nil:
-		return unavailable(fmt.Errorf("outcome of the commit is unknown: %w", cause))
+		return false, s.dead
 	case err == nil && s.head.size != size:
-		return nil
+		return false, nil
+	case err == nil:
+		return true, notWritten(cause)
+	case s.maybe == nil:
+		return false, notWritten(cause)
 	default:
-		return unavailable(fmt.Errorf("nothing was written: %w", cause))
+		return false, errUnknown(cause)
 	}
+}
+
+func notWritten(cause error) error {
+	return unavailable(fmt.Errorf("nothing was written: %w", cause))
 }
 
 // die ends all writing: the log is another process's now.

@@ -46,7 +46,7 @@ func (w *sqliteWriter) commit(ctx context.Context) error {
 
 func (w *sqliteWriter) rollback(ctx context.Context) error {
 	if w.sqliteConn == nil {
-		return nil
+		return errNotConnected
 	}
 	_, err := w.exec(ctx, "ROLLBACK")
 	if e, ok := errors.AsType[*sqlite.Error](err); ok && e.Code() == lib.SQLITE_ERROR {

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"cardea/internal/audit"
@@ -30,7 +31,7 @@ type Options struct {
 	// Password, if present, is the password at PostgreSQL. The store does not
 	// destroy it.
 	Password secret.Bytes
-	// StatementTimeout ends a statement that takes PostgreSQL longer; 0 is never.
+	// StatementTimeout ends a statement that takes PostgreSQL longer; 0 is ten seconds.
 	StatementTimeout time.Duration
 
 	Logger  *slog.Logger          // nil discards
@@ -48,6 +49,8 @@ type Options struct {
 	ReadConns int
 	// ReadOnly opens beside a running server: without migrations, locks, writes.
 	ReadOnly bool
+
+	dial pgconn.DialFunc // of tests
 }
 
 // Store is an open database. It implements vault.Store, vault.Custody and
@@ -114,6 +117,9 @@ func (o *Options) defaults() {
 	}
 	if o.ReadConns <= 0 {
 		o.ReadConns = 4
+	}
+	if o.StatementTimeout <= 0 {
+		o.StatementTimeout = 10 * time.Second
 	}
 }
 
