@@ -51,14 +51,8 @@ func boundHTTP(conns int, d time.Duration, answer string) (cost, error) {
 		return 0, err
 	}
 	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		body := make([]byte, 0, 512)
-		buf := [512]byte{}
-		for {
-			n, err := r.Body.Read(buf[:])
-			body = append(body, buf[:n]...)
-			if err != nil {
-				break
-			}
+		if _, err := io.ReadAll(r.Body); err != nil {
+			return
 		}
 		w.Header().Set("Content-Type", "application/json")
 		io.WriteString(w, answer)
@@ -67,7 +61,7 @@ func boundHTTP(conns int, d time.Duration, answer string) (cost, error) {
 	defer srv.Close()
 	body := storeBody(0, 0)
 	res, err := load(ln.Addr().String(), conns, d, func(buf []byte, _, _ int) []byte {
-		return post(buf, "/cards/add", "bench", body)
+		return post(buf, "/cards/add", body)
 	})
 	if err != nil {
 		return 0, err

@@ -127,7 +127,7 @@ func envelope(ctx context.Context, o options, r *report, exe, dir, what string, 
 		}
 	}
 	res, err := check(s.load(o, func(buf []byte, w, i int) []byte {
-		return post(buf, "/cards/add", tenant, bodies[(w*31+i)%len(bodies)])
+		return post(buf, "/cards/add", bodies[(w*31+i)%len(bodies)])
 	}))
 	if err != nil {
 		return err

@@ -123,7 +123,7 @@ func readAnswer(r *bufio.Reader) (status int, err error) {
 }
 
 // post appends a JSON request to buf.
-func post(buf []byte, path, tenant string, body []byte) []byte {
+func post(buf []byte, path string, body []byte) []byte {
 	buf = append(buf, "POST "...)
 	buf = append(buf, path...)
 	buf = append(buf, " HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nx-tenant-id: "...)
@@ -143,7 +143,7 @@ type conn struct {
 
 // do posts a body and returns the answer's, which must be a 200.
 func (c *conn) do(path string, body []byte) ([]byte, error) {
-	c.buf = post(c.buf[:0], path, tenant, body)
+	c.buf = post(c.buf[:0], path, body)
 	if _, err := c.Write(c.buf); err != nil {
 		return nil, err
 	}

@@ -24,7 +24,6 @@ type options struct {
 	rows      int
 	databases string
 	quick     bool
-	keep      bool
 }
 
 func (o options) window() time.Duration { return time.Duration(o.seconds * float64(time.Second)) }

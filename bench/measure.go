@@ -24,7 +24,7 @@ var run64 atomic.Int64
 func measureStore(o options, s *server) (result, error) {
 	base := int(run64.Add(1)) * 1000
 	return s.load(o, func(buf []byte, w, i int) []byte {
-		return post(buf, "/cards/add", tenant, storeBody(base+w, i))
+		return post(buf, "/cards/add", storeBody(base+w, i))
 	})
 }
 
@@ -65,7 +65,7 @@ func between(b []byte, before, after string) string {
 // measureRetrieve measures reads of cards in a scattered order.
 func measureRetrieve(o options, s *server, cards []stored) (result, error) {
 	return s.load(o, func(buf []byte, w, i int) []byte {
-		return post(buf, "/cards/retrieve", tenant, cards[(w*7919+i*104729)%len(cards)].body())
+		return post(buf, "/cards/retrieve", cards[(w*7919+i*104729)%len(cards)].body())
 	})
 }
 

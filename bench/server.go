@@ -172,6 +172,3 @@ type stored struct{ merchant, customer, reference string }
 func (s stored) body() []byte {
 	return fmt.Appendf(nil, `{"merchant_id":"%s","merchant_customer_id":"%s","card_reference":"%s"}`, s.merchant, s.customer, s.reference)
 }
-
-// warm is how long a server runs before it is measured.
-const warm = time.Second

@@ -47,10 +47,10 @@ func (c *tileCheck) open(ctx context.Context, src Source, h *horizon) {
 	c.next, c.stop = iter.Pull2(src.Tiles(ctx, h.origin))
 }
 
-func (c *tileCheck) note(t tileAt, format string, args ...any) {
+func (c *tileCheck) note(t tileAt, what string) {
 	if len(c.wrong) < maxFindings {
 		c.wrong = append(c.wrong, Finding{Kind: KindTileMismatch, Seq: t.first(), Count: t.count(),
-			Message: fmt.Sprintf("tile %d/%d ", t.level, t.index) + fmt.Sprintf(format, args...)})
+			Message: fmt.Sprintf("tile %d/%d %s", t.level, t.index, what)})
 	}
 }
 

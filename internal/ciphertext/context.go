@@ -13,7 +13,7 @@ func Context(label string, fields ...[]byte) []byte {
 	}
 	b := appendText(make([]byte, 0, n), label)
 	for _, f := range fields {
-		b = binary.BigEndian.AppendUint32(b, uint32(len(f))) //nolint:gosec // G115: no field of ours reaches 4 GiB
+		b = binary.BigEndian.AppendUint32(b, uint32(len(f)))
 		b = append(b, f...)
 	}
 	return b
@@ -23,7 +23,7 @@ func Context(label string, fields ...[]byte) []byte {
 // context in one allocation.
 
 func appendText(b []byte, s string) []byte {
-	b = binary.BigEndian.AppendUint32(b, uint32(len(s))) //nolint:gosec // G115: checkText has limited s
+	b = binary.BigEndian.AppendUint32(b, uint32(len(s)))
 	return append(b, s...)
 }
 
@@ -38,7 +38,7 @@ func appendUint32(b []byte, v uint32) []byte {
 
 func appendInt64(b []byte, v int64) []byte {
 	b = append(b, 0, 0, 0, 8)
-	return binary.BigEndian.AppendUint64(b, uint64(v)) //nolint:gosec // G115: two's complement by specification
+	return binary.BigEndian.AppendUint64(b, uint64(v))
 }
 
 func appendID(b []byte, id [16]byte) []byte {

@@ -41,7 +41,7 @@ func Watch(ctx context.Context, o WatchOptions) {
 		o.Interval = 5 * time.Second
 	}
 	if o.Now == nil {
-		o.Now = time.Now
+		o.Now = time.Now //nolint:forbidigo // the default of the injected clock
 	}
 	current, told := o.Current, ""
 	watched := current.watched(o.Paths)

@@ -69,7 +69,7 @@ func (e *LockedOutError) Error() string {
 // NewGuard refuses options that PCI DSS 8.3.4 does not allow.
 func NewGuard(o GuardOptions) (*Guard, error) {
 	if o.Now == nil {
-		o.Now = time.Now
+		o.Now = time.Now //nolint:forbidigo // the default of the injected clock
 	}
 	if o.Rate == 0 {
 		o.Rate = 1

@@ -78,7 +78,7 @@ type Status struct {
 func NewKeeper(o Options) *Keeper {
 	k := &Keeper{now: o.Now, ttl: o.PartTTL}
 	if k.now == nil {
-		k.now = time.Now
+		k.now = time.Now //nolint:forbidigo // the default of the injected clock
 	}
 	if k.ttl <= 0 {
 		k.ttl = 15 * time.Minute

@@ -99,7 +99,7 @@ func ParseHalf(index int, text secret.Bytes) (Part, error) {
 // the part itself, salted per seal.
 func (p Part) checkValue(tenant string, generation int, salt [16]byte) [16]byte {
 	context := ciphertext.Context("cardea share check v1", []byte(tenant),
-		binary.BigEndian.AppendUint32(nil, uint32(generation)), salt[:], []byte{byte(p.index)}) //nolint:gosec // G115: both are checked
+		binary.BigEndian.AppendUint32(nil, uint32(generation)), salt[:], []byte{byte(p.index)})
 	mac := hmac.New(sha256.New, p.value.Expose())
 	mac.Write(context)
 	return [16]byte(mac.Sum(nil))

@@ -94,7 +94,7 @@ func sealMaster(master secret.Bytes, info Info) (Seal, []Part, error) {
 	defer key.Destroy()
 	parts := divide(key.Expose(), info)
 	s := Seal{info: info}
-	rand.Read(s.checkSalt[:]) //nolint:errcheck // crypto/rand.Read never returns an error (Go 1.24)
+	rand.Read(s.checkSalt[:])
 	for _, p := range parts {
 		s.checks = append(s.checks, p.checkValue(info.Tenant, info.Generation, s.checkSalt))
 	}
@@ -200,7 +200,7 @@ func join(info Info, parts []Part) (secret.Bytes, error) {
 	var xs []byte
 	var values [][]byte
 	for _, p := range parts[:info.Threshold] {
-		xs, values = append(xs, byte(p.index)), append(values, p.value.Expose()) //nolint:gosec // G115: Check has limited the index
+		xs, values = append(xs, byte(p.index)), append(values, p.value.Expose())
 	}
 	return secret.New(combine(xs, values)), nil
 }
@@ -213,10 +213,10 @@ func (s Seal) appendHeader(b []byte) []byte {
 	if s.info.Form == FormHalves {
 		form = 2
 	}
-	b = append(b, sealVersion, form, byte(s.info.Shares), byte(s.info.Threshold)) //nolint:gosec // G115: at most 16
-	b = binary.BigEndian.AppendUint32(b, uint32(s.info.Generation))               //nolint:gosec // G115: at most 2^31-1
+	b = append(b, sealVersion, form, byte(s.info.Shares), byte(s.info.Threshold))
+	b = binary.BigEndian.AppendUint32(b, uint32(s.info.Generation))
 	b = append(b, s.info.MasterID[:]...)
-	b = append(b, byte(len(s.info.Tenant))) //nolint:gosec // G115: at most 255
+	b = append(b, byte(len(s.info.Tenant)))
 	b = append(b, s.info.Tenant...)
 	b = append(b, s.checkSalt[:]...)
 	for _, c := range s.checks {

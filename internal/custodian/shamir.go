@@ -19,7 +19,7 @@ func split(key []byte, n, k int) [][]byte {
 	}
 	values := make([][]byte, n)
 	for i := range values {
-		values[i] = evaluate(coefficients, byte(i+1)) //nolint:gosec // G115: n is at most 16
+		values[i] = evaluate(coefficients, byte(i+1))
 	}
 	return values
 }

@@ -35,7 +35,7 @@ func (p Part) shareText() secret.Bytes {
 
 	data := make([]byte, 0, dataSymbols)
 	defer func() { secret.Wipe(data) }()
-	data = append(data, byte(p.threshold-1), byte(p.shares-1)) //nolint:gosec // G115: both are 2 to 16
+	data = append(data, byte(p.threshold-1), byte(p.shares-1))
 	value := regroup(p.value.Expose())
 	defer secret.Wipe(value)
 	data = append(data, value...)
@@ -133,7 +133,7 @@ func parseNumber(b []byte, limit int) (int, bool) {
 func symbol(v byte) byte {
 	var c byte
 	for i := range byte(len(alphabet)) {
-		c |= alphabet[i] & -byte(subtle.ConstantTimeByteEq(i, v)) //nolint:gosec // G115: 0 or 1
+		c |= alphabet[i] & -byte(subtle.ConstantTimeByteEq(i, v))
 	}
 	return c
 }
@@ -143,7 +143,7 @@ func symbolValue(c byte) (byte, bool) {
 	found := 0
 	for i := range byte(len(alphabet)) {
 		eq := subtle.ConstantTimeByteEq(alphabet[i], c)
-		v |= i & -byte(eq) //nolint:gosec // G115: 0 or 1
+		v |= i & -byte(eq)
 		found |= eq
 	}
 	return v, found == 1

@@ -72,7 +72,7 @@ func New(o Options) (*API, error) {
 		a.bodyLimit = DefaultBodyLimit
 	}
 	if a.now == nil {
-		a.now = time.Now
+		a.now = time.Now //nolint:forbidigo // the default of the injected clock
 	}
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)

@@ -298,7 +298,7 @@ func TestResponseThatCannotBeSealedIsNotSent(t *testing.T) {
 
 func TestTenantConfigRefuses(t *testing.T) {
 	t.Parallel()
-	small, err := rsa.GenerateKey(rand.Reader, 1024) //nolint:gosec // too small on purpose
+	small, err := rsa.GenerateKey(rand.Reader, 1024)
 	if err != nil {
 		t.Skip("this mode makes no small keys")
 	}

@@ -224,7 +224,7 @@ func exportedErrors(t *testing.T, dir string) []string {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for name, o := range src.Scope.Objects { //nolint:staticcheck // names of one file are all that is wanted
+		for name, o := range src.Scope.Objects {
 			sentinel := o.Kind == ast.Var && strings.HasPrefix(name, "Err")
 			kind := o.Kind == ast.Typ && strings.HasSuffix(name, "Error") && ast.IsExported(name)
 			if sentinel || kind {

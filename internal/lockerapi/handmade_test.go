@@ -10,7 +10,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/sha1" //nolint:gosec // the peer's responses
+	"crypto/sha1"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
@@ -114,7 +114,7 @@ func concatKDF(z []byte, alg string) []byte {
 	b.Write([]byte{0, 0, 0, 1})
 	b.Write(z)
 	field := func(s string) {
-		binary.Write(&b, binary.BigEndian, uint32(len(s))) //nolint:errcheck // a buffer takes everything
+		binary.Write(&b, binary.BigEndian, uint32(len(s)))
 		b.WriteString(s)
 	}
 	field(alg)

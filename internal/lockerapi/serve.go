@@ -107,8 +107,8 @@ func (a *API) run(x *exchange) error {
 // findTenant reads x-tenant-id, or the path of the one route that has it there.
 func (x *exchange) findTenant(a *API) *fault {
 	name, missing := "", answerNoTenant
-	switch {
-	case x.route.path == statusPrefix:
+	switch x.route.path {
+	case statusPrefix:
 		name = strings.TrimPrefix(x.r.URL.Path, statusPrefix)
 	default:
 		if x.route.access == accessCustodian || x.route.access == accessStatus {
