@@ -16,7 +16,7 @@ import (
 var layers = [][]string{
 	{"internal/secret"},
 	{"internal/pan", "internal/iam", "internal/ciphertext", "internal/audit", "internal/httpd"},
-	{"internal/config", "internal/custodian"},
+	{"internal/config", "internal/custodian", "internal/sigv4"},
 	{"internal/vault"},
 	{"internal/keymanager", "internal/store", "internal/lockerapi"},
 	{"internal/app"},
