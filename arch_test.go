@@ -30,7 +30,7 @@ var testOnly = []string{"internal/store/storetest", "internal/vault/vaulttest", 
 // forbidden are imports that would put a concern into the wrong layer.
 var forbidden = map[string][]string{
 	"internal/pan":        {"net/http", "database/sql"},
-	"internal/iam":        {"net/http", "database/sql", "time"},
+	"internal/iam":        {"net/http", "database/sql"},
 	"internal/ciphertext": {"net/http", "database/sql", "math/rand", "math/rand/v2"},
 	"internal/audit":      {"net/http", "database/sql"},
 	"internal/custodian":  {"net/http", "database/sql", "math/rand", "math/rand/v2"},
