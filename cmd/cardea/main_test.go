@@ -21,7 +21,7 @@ func TestMain(m *testing.M) {
 // TestScripts runs testdata/script: what an operator types, and what he gets.
 // The commands beside testscript's own are in commands_test.go.
 func TestScripts(t *testing.T) {
-	root, err := filepath.Abs("../..")
+	example, err := filepath.Abs(filepath.Join(root, "deploy", "cardea.example.toml"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -31,7 +31,7 @@ func TestScripts(t *testing.T) {
 		RequireUniqueNames:  true,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("GODEBUG", os.Getenv("GODEBUG")) // scripts of a FIPS run are FIPS runs
-			env.Setenv("EXAMPLE", filepath.Join(root, "deploy", "cardea.example.toml"))
+			env.Setenv("EXAMPLE", example)
 			env.Setenv("TENANT", "x-tenant-id: acme")
 			env.Setenv("JSON", "content-type: application/json")
 			env.Values[serversKey{}] = servers{}

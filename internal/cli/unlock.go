@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"text/tabwriter"
+	"time"
 
 	"cardea/internal/custodian"
 )
@@ -91,9 +93,18 @@ func (c custodianUnlockCommand) read(p *Process) (handout, error) {
 	return h, nil
 }
 
+// takeUp is longer than a node takes to notice a master key that was just made.
+const takeUp = 6 * time.Second
+
 // submit gives the part and, with the last one needed, unlocks.
 func (c custodianUnlockCommand) submit(ctx context.Context, n *nodeClient, h handout) (unlocked bool, err error) {
-	if err := n.submit(ctx, h.part, h.half); err != nil {
+	err = n.submit(ctx, h.part, h.half)
+	if refused, ok := errors.AsType[*refusal](err); ok && refused.status == http.StatusInternalServerError {
+		if err = c.awaitSeal(ctx, n, err); err == nil {
+			err = n.submit(ctx, h.part, h.half)
+		}
+	}
+	if err != nil {
 		return errors.Is(err, errAlreadyUnlocked), ignore(err, errAlreadyUnlocked)
 	}
 	st, err := n.status(ctx)
@@ -106,6 +117,23 @@ func (c custodianUnlockCommand) submit(ctx context.Context, n *nodeClient, h han
 	}
 	// Another custodian's command may have been quicker.
 	return true, ignore(n.unlock(ctx), errAlreadyUnlocked)
+}
+
+// awaitSeal finds out whether a node refuses a part because it does not know the
+// tenant's master key yet, and waits until it should; otherwise it returns cause.
+func (c custodianUnlockCommand) awaitSeal(ctx context.Context, n *nodeClient, cause error) error {
+	st, err := n.status(ctx)
+	if err != nil || st.Shares != 0 {
+		return cause
+	}
+	fmt.Fprintln(n.p.Stderr, "the node does not know the tenant's master key yet: waiting", takeUp)
+	if err := sleep(ctx, takeUp); err != nil {
+		return err
+	}
+	if st, err = n.status(ctx); err == nil && st.Shares == 0 {
+		return fmt.Errorf("%s has no master key of tenant %s: make one with 'cardea custodian init', on the database that the node uses", c.URL, c.Tenant)
+	}
+	return err
 }
 
 func ignore(err, harmless error) error {

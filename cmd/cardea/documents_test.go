@@ -1,0 +1,185 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// root is the project's folder as seen from this package's tests.
+const root = "../.."
+
+// block is a fenced block of a document.
+type block struct {
+	line int
+	info string // what follows the three backticks
+	text string
+}
+
+var fence = regexp.MustCompile("(?ms)^```([^\n]*)\n(.*?)^```")
+
+func blocks(text string) []block {
+	var all []block
+	for _, m := range fence.FindAllStringSubmatchIndex(text, -1) {
+		all = append(all, block{line: 1 + strings.Count(text[:m[0]], "\n"), info: text[m[2]:m[3]], text: text[m[4]:m[5]]})
+	}
+	return all
+}
+
+// documents are README.md and docs/**.
+func documents(t *testing.T) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	paths := []string{filepath.Join(root, "README.md")}
+	err := filepath.WalkDir(filepath.Join(root, "docs"), func(path string, e os.DirEntry, err error) error {
+		if filepath.Ext(path) == ".md" {
+			paths = append(paths, path)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range paths {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		name, err := filepath.Rel(root, path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all[name] = string(b)
+	}
+	return all
+}
+
+// prepared are files that a document's reader is taken to have.
+var prepared = map[string]map[string]string{
+	"README.md": {"cardea.toml": "[node]\nname = \"vault-1\"\ndata_dir = \"data\"\n[tenants.acme]\n"},
+}
+
+// suite is the command that CI runs as a step of its own, and that would not end
+// if it ran here.
+const suite = "go test ./..."
+
+// TestDocumentsCommands runs every block of shell commands in README.md and docs/,
+// in order, as a reader would type them: in a folder of his own, with cardea in
+// his PATH. A server in the foreground runs on until the document ends. A block
+// that cannot run here says so, and why, behind 'sh norun'.
+func TestDocumentsCommands(t *testing.T) {
+	t.Parallel()
+	ran := 0
+	for name, text := range documents(t) {
+		var todo []block
+		for _, b := range blocks(text) {
+			switch kind, rest, _ := strings.Cut(b.info, " "); {
+			case kind == "bash" || kind == "shell" || kind == "console" || kind == "zsh":
+				t.Errorf("%s:%d: a block of commands is marked 'sh', so that it is run, not %q", name, b.line, kind)
+			case kind != "sh":
+			case rest == "":
+				todo = append(todo, b)
+			default:
+				reason, ok := strings.CutPrefix(rest, "norun ")
+				if !ok || strings.TrimSpace(reason) == "" {
+					t.Errorf("%s:%d: want 'sh', or 'sh norun' and a reason, not %q", name, b.line, b.info)
+				}
+				t.Logf("%s:%d is not run: %s", name, b.line, reason)
+			}
+		}
+		if ran += len(todo); len(todo) > 0 {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				runDocument(t, name, todo)
+			})
+		}
+	}
+	if ran < 10 {
+		t.Errorf("only %d blocks in all documents: are they looked for in the right places?", ran)
+	}
+}
+
+// preamble makes a shell of a reader's: his curl, and a node that listens where
+// the document says, though here it listens elsewhere.
+const preamble = `
+cardea() {
+	case "$1 ${2-}" in "custodian unlock" | "custodian status")
+		case " $* " in *" --url "*) ;; *) set -- "$@" --url "$VAULT" ;; esac ;;
+	esac
+	command cardea "$@"
+}
+command -v curl >/dev/null || curl() { cardea-curl "$@"; }
+`
+
+// serverLine is a block that is a server in the foreground.
+var serverLine = regexp.MustCompile(`^cardea ((?:dev|serve)(?: [^&|;<>\n]*)?)\n$`)
+
+func runDocument(t *testing.T, name string, todo []block) {
+	dir := t.TempDir()
+	for file, text := range prepared[name] {
+		if err := os.WriteFile(filepath.Join(dir, file), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	vault, ops := freeAddress(t), freeAddress(t)
+	env := append(os.Environ(), "VAULT=http://"+vault, "HOME="+dir,
+		"CARDEA__VAULT__LISTEN="+vault, "CARDEA__OPS__LISTEN="+ops, "CARDEA__LIMITS__CUSTODIAN_ATTEMPTS_PER_MINUTE=60")
+	elsewhere := strings.NewReplacer("go run ./cmd/cardea", "cardea", "127.0.0.1:8080", vault, "127.0.0.1:9464", ops)
+	for _, b := range todo {
+		at := fmt.Sprintf("%s:%d", name, b.line)
+		if strings.TrimSpace(b.text) == suite {
+			ci, err := os.ReadFile(filepath.Join(root, ".ci", "run"))
+			if err != nil || !strings.Contains(string(ci), "\n"+suite+"\n") {
+				t.Errorf("%s: CI does not run %q, which the document shows (%v)", at, suite, err)
+			}
+			continue
+		}
+		text := elsewhere.Replace(b.text)
+		if m := serverLine.FindStringSubmatch(text); m != nil {
+			args := strings.Fields(m[1])
+			if args[0] == "dev" {
+				args = append(args, "--listen", vault, "--ops", ops)
+			}
+			s := &server{name: at}
+			err := s.begin(dir, env, args...)
+			if s.cmd.Process != nil {
+				defer endOfDocument(t, s)
+			}
+			if err != nil {
+				t.Fatalf("%s: %v", at, err)
+			}
+			continue
+		}
+		cmd := exec.Command("sh", "-eu", "-c", preamble+text)
+		if _, err := exec.LookPath("bash"); err == nil {
+			cmd = exec.Command("bash", "-eu", "-o", "pipefail", "-c", preamble+text)
+		}
+		cmd.Dir, cmd.Env = dir, env
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v\n%s\n%s", at, err, b.text, out)
+		}
+	}
+}
+
+func endOfDocument(t *testing.T, s *server) {
+	if err := s.end(syscall.SIGINT); err != nil {
+		t.Errorf("%s: the server did not stop in order: %v\n%s", s.name, err, s.stderr.String())
+	}
+}
+
+// freeAddress is an address on loopback that nobody listens on.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}

@@ -1,0 +1,167 @@
+package main
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"cardea/internal/store/storetest"
+)
+
+// TestOperationsGrants sets up PostgreSQL as docs/operations.md says, with its own
+// statements, and lets a node work with the role that it gets: all that a node does
+// works, and what the role must not do is refused.
+func TestOperationsGrants(t *testing.T) {
+	t.Parallel()
+	if os.Getenv("CARDEA_TEST_POSTGRES") != "" {
+		t.Skip("makes roles, which it does not do on somebody's server")
+	}
+	admin := storetest.Postgres(t)
+	// Roles are the server's, and other tests may share it.
+	suffix := "_" + strconv.Itoa(os.Getpid())
+	rename := strings.NewReplacer("cardea_owner", "cardea_owner"+suffix, "cardea_node", "cardea_node"+suffix)
+	var sql []string
+	for _, b := range blocks(document(t, "operations.md")) {
+		if b.info == "sql" {
+			sql = append(sql, rename.Replace(b.text))
+		}
+	}
+	if len(sql) != 2 {
+		t.Fatalf("%d blocks of SQL, want one of the administrator and one of the owner", len(sql))
+	}
+	as := func(role string) string {
+		u, err := url.Parse(admin)
+		if err != nil {
+			t.Fatal(err)
+		}
+		u.User = url.User(role + suffix)
+		return u.String()
+	}
+	name := strings.TrimPrefix(mustURL(t, admin).Path, "/")
+	database := regexp.MustCompile(`CREATE DATABASE cardea OWNER`)
+	run(t, admin, database.ReplaceAllString(sql[0], "ALTER DATABASE "+name+" OWNER TO"))
+
+	dir := t.TempDir()
+	config := filepath.Join(dir, "cardea.toml")
+	write := func(path, text string) {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(filepath.Join(dir, "master.hex"), strings.Repeat("0f", 32))
+	write(config, `
+[node]
+name = "vault-1"
+data_dir = "data"
+[vault]
+listen = "127.0.0.1:0"
+[ops]
+listen = "127.0.0.1:0"
+[retention]
+sweep_interval = "1s"
+[tenants.acme]
+master_key_file = "master.hex"
+insecure_master_key_without_custodians = true
+[tenants.sealed]
+`)
+	cardea := func(role string, args ...string) {
+		t.Helper()
+		env := append(os.Environ(), "CARDEA__DATABASE__URL="+as(role))
+		if out, code := output(t, dir, env, append(args, "--config", config)...); code != 0 {
+			t.Fatalf("%s: cardea %s exits with %d\n%s", role, strings.Join(args, " "), code, out)
+		}
+	}
+	cardea("cardea_owner", "audit", "checkpoint")
+	run(t, as("cardea_owner"), sql[1])
+
+	cardea("cardea_node", "custodian", "init", "--tenant", "sealed", "--custodian", "alice", "--custodian", "bob", "--out-dir", filepath.Join(dir, "out"))
+	cardea("cardea_node", "custodian", "rekey", "--tenant", "sealed", "--custodian", "alice", "--custodian", "carol", "--out-dir", filepath.Join(dir, "new"),
+		"--share-file", filepath.Join(dir, "out", "sealed-alice.handout"), "--share-file", filepath.Join(dir, "out", "sealed-bob.handout"))
+	s := &server{name: "node"}
+	if err := s.begin(dir, append(os.Environ(), "CARDEA__DATABASE__URL="+as("cardea_node")), "serve", "--config", config); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ path, body string }{
+		{"/cards/add", `{"merchant_id":"m","merchant_customer_id":"c","requestor_card_reference":"r","card":{"card_number":"4111111111111111"}}`},
+		{"/cards/retrieve", `{"merchant_id":"m","merchant_customer_id":"c","card_reference":"r"}`},
+		{"/cards/fingerprint", `{"data":"4111111111111111","key":"k"}`},
+		{"/cards/delete", `{"merchant_id":"m","merchant_customer_id":"c","card_reference":"r"}`},
+		{"/cards/add", `{"merchant_id":"m","merchant_customer_id":"c","ttl":1,"card":{"card_number":"4111111111111111"}}`},
+		{"/entity", `{"entity_id":"e"}`},
+		{"/api/v2/vault/add?mode=upsert", `{"entity_id":"e","vault_id":"v","data":1}`},
+		{"/api/v2/vault/add?mode=upsert", `{"entity_id":"e","vault_id":"v","data":2}`},
+		{"/api/v2/vault/retrieve", `{"entity_id":"e","vault_id":"v"}`},
+		{"/api/v2/vault/delete", `{"entity_id":"e","vault_id":"v"}`},
+	} {
+		r := curl{url: s.vault + c.path, method: http.MethodPost, body: c.body,
+			header: http.Header{"Content-Type": {"application/json"}, "X-Tenant-Id": {"acme"}}}
+		if res, body, err := r.do(); err != nil || res.StatusCode != http.StatusOK {
+			t.Errorf("%s: %v %s", c.path, err, body)
+		}
+	}
+	if err := s.await(func() bool { return strings.Contains(s.stderr.String(), "expired records removed") }); err != nil {
+		t.Error(err)
+	}
+	ready := curl{url: s.ops + "/readyz", method: http.MethodGet}
+	if _, body, err := ready.do(); err != nil || strings.Count(string(body), `"state":"failing"`) != 1 { // the sealed tenant
+		t.Errorf("readyz: %v %s", err, body)
+	}
+	if err := s.end(syscall.SIGTERM); err != nil {
+		t.Errorf("%v\n%s", err, s.stderr.String())
+	}
+	if strings.Contains(s.stderr.String(), "permission denied") {
+		t.Errorf("something is not permitted:\n%s", s.stderr.String())
+	}
+	cardea("cardea_node", "audit", "verify")
+
+	for _, forbidden := range []string{
+		"UPDATE audit_segment SET body = ''", "DELETE FROM audit_segment", "TRUNCATE audit_segment", "UPDATE audit_tile SET hashes = ''",
+		"DELETE FROM audit_tile", "UPDATE audit_checkpoint SET note = ''", "DELETE FROM audit_log", "DELETE FROM wrapped_key",
+		"DELETE FROM master_seal", "ALTER TABLE record ADD x int", "DROP TABLE record", "CREATE TABLE mine (x int)", "UPDATE schema_version SET version_id = 0",
+	} {
+		if err := try(t, as("cardea_node"), forbidden); err == nil || !strings.Contains(err.Error(), "42501") { // insufficient_privilege
+			t.Errorf("the node's role may %q: %v", forbidden, err)
+		}
+	}
+}
+
+func mustURL(t *testing.T, text string) *url.URL {
+	t.Helper()
+	u, err := url.Parse(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u
+}
+
+func try(t *testing.T, database, sql string) error {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), database)
+	if err != nil {
+		t.Fatalf("connect: %v", err)
+	}
+	defer conn.Close(context.Background())
+	_, err = conn.Exec(t.Context(), sql)
+	return err
+}
+
+func run(t *testing.T, database, sql string) {
+	t.Helper()
+	for statement := range strings.SplitSeq(sql, ";") {
+		if strings.TrimSpace(statement) == "" {
+			continue
+		}
+		if err := try(t, database, statement); err != nil {
+			t.Fatalf("%s: %v", statement, err)
+		}
+	}
+}
