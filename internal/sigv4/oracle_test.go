@@ -1,10 +1,7 @@
-//go:build sdkoracle
-
-// The AWS SDK's own signer as oracle. It is behind a build tag because go.mod
-// does not require all that the signer imports. The requests in testdata are
+// The AWS SDK's own signer as oracle. The requests in testdata are
 // made by
 //
-//	go test -tags sdkoracle -run TestWriteSDKRequests ./internal/sigv4 -args -update
+//	go test -run TestWriteSDKRequests ./internal/sigv4 -args -update
 
 package sigv4
 
