@@ -10,8 +10,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// lockWait is how long the first open waits for a log whose last process may be
-// only just gone.
+// lockWait is how long open waits for a log whose last process, or whose last
+// connection of this process, may be only just gone.
 const lockWait = 2 * time.Second
 
 // postgresWriter is the connection that writes. It holds the advisory lock on
@@ -22,7 +22,7 @@ type postgresWriter struct {
 	lockKey  int64
 	log      *slog.Logger
 	conn     *pgx.Conn
-	opened   bool // once
+	waited   bool // for the lock, in vain
 	plan     plan
 }
 
@@ -37,25 +37,23 @@ func (w *postgresWriter) open(ctx context.Context) error {
 	if err := w.settings.apply(ctx, conn); err != nil {
 		return err
 	}
-	var wait <-chan time.Time
-	if !w.opened {
-		wait = time.After(lockWait)
+	wait := time.After(lockWait)
+	if w.waited {
+		wait = time.After(0)
 	}
-	w.opened = true
 	for {
 		ok, err := w.tryLock(ctx)
 		if err != nil || ok {
+			w.waited = false
 			return err
-		}
-		if wait == nil {
-			return ErrLogTaken
 		}
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-wait:
+			w.waited = true
 			return ErrLogTaken
-		case <-time.After(50 * time.Millisecond):
+		case <-time.After(20 * time.Millisecond):
 		}
 	}
 }

@@ -2,82 +2,132 @@ package store
 
 import (
 	"context"
-	"database/sql/driver"
 	"errors"
 	"fmt"
-	"io"
+	"runtime"
+	"strings"
+	"unsafe"
 
-	"modernc.org/sqlite"
+	"modernc.org/libc"
+	lib "modernc.org/sqlite/lib"
 )
 
-// sqliteConn is one connection to SQLite with its prepared statements. It uses
-// the driver without database/sql, whose locks, checks and conversions would be
-// a good part of a point read. One goroutine uses it at a time.
+// sqliteConn is one connection to SQLite with its prepared statements, by the
+// C interface of SQLite as modernc.org/sqlite/lib has it in Go. The driver for
+// database/sql in front of that interface takes as long as SQLite itself for a
+// point read: it looks up the names and types of all columns and allocates each
+// argument and value on its own.
+//
+// One goroutine at a time uses a connection, also while it is opened and closed.
 type sqliteConn struct {
-	conn  driver.Conn
-	stmts map[string]driver.Stmt
-	args  []driver.NamedValue
-	row   []driver.Value
+	tls   *libc.TLS
+	db    uintptr // sqlite3*
+	stmts map[string]uintptr
+	args  arena
+	stmt  uintptr // whose row scan reads
 }
 
-// openSQLiteConn opens a file that exists and runs the pragmas.
-func openSQLiteConn(dsn string, pragmas ...string) (*sqliteConn, error) {
-	conn, err := new(sqlite.Driver).Open(dsn)
+// sqliteError is what SQLite answers.
+type sqliteError struct {
+	code int32 // extended result code
+	text string
+}
+
+func (e *sqliteError) Error() string { return fmt.Sprintf("sqlite: %s (%d)", e.text, e.code) }
+
+// openSQLiteConn opens a file by its URI and runs the pragmas.
+func openSQLiteConn(uri string, pragmas ...string) (*sqliteConn, error) {
+	c := &sqliteConn{tls: libc.NewTLS(), stmts: make(map[string]uintptr)}
+	name, err := libc.CString(uri)
 	if err != nil {
 		return nil, err
 	}
-	c := &sqliteConn{conn: conn, stmts: make(map[string]driver.Stmt)}
-	for _, p := range pragmas {
-		if err := c.do("PRAGMA " + p); err != nil {
-			return nil, errors.Join(fmt.Errorf("PRAGMA %s: %w", p, err), c.close())
-		}
+	defer libc.Xfree(c.tls, name)
+	const flags = lib.SQLITE_OPEN_READWRITE | lib.SQLITE_OPEN_URI | lib.SQLITE_OPEN_NOMUTEX | lib.SQLITE_OPEN_EXRESCODE
+	err = c.out(func(p uintptr) int32 { return lib.Xsqlite3_open_v2(c.tls, name, p, flags, 0) }, &c.db)
+	for i := 0; i < len(pragmas) && err == nil; i++ {
+		err = c.do("PRAGMA " + pragmas[i])
+	}
+	if err != nil {
+		return nil, errors.Join(err, c.close())
 	}
 	return c, nil
 }
 
+// out calls a function that stores a pointer at an address that it is given.
+func (c *sqliteConn) out(call func(at uintptr) int32, to *uintptr) error {
+	at := libc.Xcalloc(c.tls, 1, lib.Tsize_t(unsafe.Sizeof(*to)))
+	if at == 0 {
+		return &sqliteError{lib.SQLITE_NOMEM, "out of memory"}
+	}
+	defer libc.Xfree(c.tls, at)
+	rc := call(at)
+	*to = *(*uintptr)(cMemory(at))
+	return c.check(rc)
+}
+
+// check turns a result code into an error, nil for success.
+func (c *sqliteConn) check(rc int32) error {
+	switch rc {
+	case lib.SQLITE_OK, lib.SQLITE_ROW, lib.SQLITE_DONE:
+		return nil
+	}
+	text := libc.GoString(lib.Xsqlite3_errstr(c.tls, rc))
+	if c.db != 0 {
+		if more := libc.GoString(lib.Xsqlite3_errmsg(c.tls, c.db)); more != text {
+			text += ": " + more
+		}
+	}
+	return &sqliteError{rc, text}
+}
+
 // do runs a statement that is not worth keeping.
 func (c *sqliteConn) do(sql string) error {
-	_, err := c.conn.(driver.ExecerContext).ExecContext(context.Background(), sql, nil) //nolint:contextcheck // see exec
-	return err
+	st, err := c.compile(sql)
+	if err != nil {
+		return err
+	}
+	rc := c.finish(st)
+	return errors.Join(c.check(rc), c.check(lib.Xsqlite3_finalize(c.tls, st)))
+}
+
+// finish steps through the rows that are left.
+func (c *sqliteConn) finish(st uintptr) int32 {
+	for {
+		if rc := lib.Xsqlite3_step(c.tls, st); rc != lib.SQLITE_ROW {
+			return rc
+		}
+	}
 }
 
 // exec implements session. It does not look at ctx: what a store runs is over in
-// milliseconds, and to be interruptible costs a goroutine a statement.
+// milliseconds.
 func (c *sqliteConn) exec(_ context.Context, sql string, args ...any) (int64, error) {
-	st, err := c.prepare(sql)
+	st, err := c.bound(sql, args)
 	if err != nil {
 		return 0, err
 	}
-	res, err := st.(driver.StmtExecContext).ExecContext(context.Background(), c.named(args)) //nolint:contextcheck // see above
-	clear(c.args)
-	if err != nil {
-		return 0, err
+	err = c.check(c.finish(st))
+	changed := int64(0)
+	if err == nil {
+		changed = lib.Xsqlite3_changes64(c.tls, c.db)
 	}
-	return res.RowsAffected()
+	lib.Xsqlite3_reset(c.tls, st) // repeats the code of the error
+	return changed, err
 }
 
 // query implements session. Like exec it does not look at ctx.
-func (c *sqliteConn) query(_ context.Context, row func(scan scanFunc) error, sql string, args ...any) (err error) {
-	st, err := c.prepare(sql)
+func (c *sqliteConn) query(_ context.Context, row func(scan scanFunc) error, sql string, args ...any) error {
+	st, err := c.bound(sql, args)
 	if err != nil {
 		return err
 	}
-	rows, err := st.(driver.StmtQueryContext).QueryContext(context.Background(), c.named(args)) //nolint:contextcheck // see above
-	clear(c.args)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, rows.Close()) }()
-	n := len(rows.Columns())
-	for len(c.row) < n {
-		c.row = append(c.row, nil)
-	}
+	defer lib.Xsqlite3_reset(c.tls, st)
+	c.stmt = st
 	for {
-		if err := rows.Next(c.row[:n]); err != nil {
-			if errors.Is(err, io.EOF) {
-				return nil
-			}
-			return err
+		rc := lib.Xsqlite3_step(c.tls, st)
+		if rc != lib.SQLITE_ROW {
+			return c.check(rc)
 		}
 		if err := row(c.scan); err != nil {
 			return err
@@ -85,53 +135,165 @@ func (c *sqliteConn) query(_ context.Context, row func(scan scanFunc) error, sql
 	}
 }
 
-func (c *sqliteConn) prepare(sql string) (driver.Stmt, error) {
-	if st, ok := c.stmts[sql]; ok {
-		return st, nil
+// bound returns the prepared statement with its arguments. They stay bound, to
+// memory of c.args, until the next use.
+func (c *sqliteConn) bound(sql string, args []any) (uintptr, error) {
+	st, ok := c.stmts[sql]
+	if !ok {
+		var err error
+		if st, err = c.compile(sql); err != nil {
+			return 0, err
+		}
+		c.stmts[sql] = st
 	}
-	st, err := c.conn.Prepare(sql)
-	if err != nil {
-		return nil, err
+	if n := int(lib.Xsqlite3_bind_parameter_count(c.tls, st)); n != len(args) {
+		return 0, fmt.Errorf("sqlite: %d arguments for %d parameters", len(args), n)
 	}
-	c.stmts[sql] = st
+	if err := c.args.reserve(c.tls, args); err != nil {
+		return 0, err
+	}
+	for i, a := range args {
+		if err := c.check(c.bind(st, int32(i+1), a)); err != nil {
+			return 0, err
+		}
+	}
 	return st, nil
 }
 
-func (c *sqliteConn) named(args []any) []driver.NamedValue {
-	c.args = c.args[:0]
-	for i, a := range args {
-		c.args = append(c.args, driver.NamedValue{Ordinal: i + 1, Value: a})
+func (c *sqliteConn) bind(st uintptr, i int32, arg any) int32 {
+	const static = 0 // SQLite does not copy, and does not free
+	switch a := arg.(type) {
+	case int64:
+		return lib.Xsqlite3_bind_int64(c.tls, st, i, a)
+	case string:
+		return lib.Xsqlite3_bind_text(c.tls, st, i, c.args.put(unsafe.StringData(a), len(a)), int32(len(a)), static)
+	case []byte:
+		if a == nil {
+			return lib.Xsqlite3_bind_null(c.tls, st, i)
+		}
+		return lib.Xsqlite3_bind_blob(c.tls, st, i, c.args.put(unsafe.SliceData(a), len(a)), int32(len(a)), static)
+	case nil:
+		return lib.Xsqlite3_bind_null(c.tls, st, i)
+	default:
+		return lib.SQLITE_MISUSE
 	}
-	return c.args
+}
+
+// compile prepares the one statement that sql has. To SQLite $2 is a name, which
+// gets the next number; ?2 is the second argument wherever it stands.
+func (c *sqliteConn) compile(sql string) (st uintptr, err error) {
+	text, err := libc.CString(strings.ReplaceAll(sql, "$", "?"))
+	if err != nil {
+		return 0, err
+	}
+	defer libc.Xfree(c.tls, text)
+	err = c.out(func(p uintptr) int32 {
+		return lib.Xsqlite3_prepare_v3(c.tls, c.db, text, -1, lib.SQLITE_PREPARE_PERSISTENT, p, 0)
+	}, &st)
+	return st, err
 }
 
 // scan implements scanFunc on the row that was read last.
 func (c *sqliteConn) scan(targets ...any) error {
 	for i, t := range targets {
+		i := int32(i)
+		kind := lib.Xsqlite3_column_type(c.tls, c.stmt, i)
 		ok := true
 		switch t := t.(type) {
 		case *int64:
-			*t, ok = c.row[i].(int64)
+			ok = kind == lib.SQLITE_INTEGER
+			*t = lib.Xsqlite3_column_int64(c.tls, c.stmt, i)
 		case *string:
-			*t, ok = c.row[i].(string)
+			ok = kind == lib.SQLITE_TEXT
+			p := lib.Xsqlite3_column_text(c.tls, c.stmt, i)
+			*t = string(cBytes(p, lib.Xsqlite3_column_bytes(c.tls, c.stmt, i)))
 		case *[]byte:
-			if *t = nil; c.row[i] != nil {
-				*t, ok = c.row[i].([]byte)
+			if *t = nil; kind != lib.SQLITE_NULL {
+				ok = kind == lib.SQLITE_BLOB
+				p := lib.Xsqlite3_column_blob(c.tls, c.stmt, i)
+				b := cBytes(p, lib.Xsqlite3_column_bytes(c.tls, c.stmt, i))
+				*t = append(make([]byte, 0, len(b)), b...)
 			}
 		default:
 			ok = false
 		}
 		if !ok {
-			return fmt.Errorf("column %d: %T into %T", i, c.row[i], t)
+			return fmt.Errorf("sqlite: column %d of type %d into %T", i, kind, t)
 		}
 	}
 	return nil
 }
 
 func (c *sqliteConn) close() error {
-	var err error
 	for _, st := range c.stmts {
-		err = errors.Join(err, st.Close())
+		lib.Xsqlite3_finalize(c.tls, st)
 	}
-	return errors.Join(err, c.conn.Close())
+	c.args.free(c.tls)
+	var err error
+	if c.db != 0 {
+		err = c.check(lib.Xsqlite3_close_v2(c.tls, c.db))
+	}
+	c.tls.Close()
+	return err
+}
+
+// cMemory is the memory at an address that SQLite's allocator gave out. The
+// collector neither moves nor frees it.
+func cMemory(at uintptr) unsafe.Pointer { return *(*unsafe.Pointer)(unsafe.Pointer(&at)) }
+
+// cBytes is memory of SQLite, valid until the statement's next step.
+func cBytes(at uintptr, n int32) []byte {
+	if at == 0 || n <= 0 {
+		return nil
+	}
+	return unsafe.Slice((*byte)(cMemory(at)), n)
+}
+
+// arena is memory for the arguments of one statement, of SQLite's allocator so
+// that it stays where it is.
+type arena struct{ at, size, used uintptr }
+
+// maxKeptArena is how much is kept for the next statement.
+const maxKeptArena = 1 << 20
+
+// reserve makes room for args.
+func (a *arena) reserve(tls *libc.TLS, args []any) error {
+	need := uintptr(1)
+	for _, arg := range args {
+		switch v := arg.(type) {
+		case string:
+			need += uintptr(len(v))
+		case []byte:
+			need += uintptr(len(v))
+		}
+	}
+	a.used = 0
+	if need <= a.size && (a.size <= maxKeptArena || need > maxKeptArena) {
+		return nil
+	}
+	a.free(tls)
+	size := max(need, 4<<10)
+	if a.at = libc.Xmalloc(tls, lib.Tsize_t(size)); a.at == 0 {
+		return &sqliteError{lib.SQLITE_NOMEM, "out of memory"}
+	}
+	a.size = size
+	return nil
+}
+
+// put copies n bytes and returns where they are, never 0.
+func (a *arena) put(from *byte, n int) uintptr {
+	at := a.at + a.used
+	if n > 0 {
+		copy(unsafe.Slice((*byte)(cMemory(at)), n), unsafe.Slice(from, n))
+	}
+	a.used += uintptr(n)
+	runtime.KeepAlive(from)
+	return at
+}
+
+func (a *arena) free(tls *libc.TLS) {
+	if a.at != 0 {
+		libc.Xfree(tls, a.at)
+	}
+	*a = arena{}
 }

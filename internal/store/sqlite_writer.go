@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 
-	"modernc.org/sqlite"
 	lib "modernc.org/sqlite/lib"
 )
 
@@ -49,7 +48,7 @@ func (w *sqliteWriter) rollback(ctx context.Context) error {
 		return errNotConnected
 	}
 	_, err := w.exec(ctx, "ROLLBACK")
-	if e, ok := errors.AsType[*sqlite.Error](err); ok && e.Code() == lib.SQLITE_ERROR {
+	if e, ok := errors.AsType[*sqliteError](err); ok && e.code == lib.SQLITE_ERROR {
 		return nil // no transaction is open: SQLite has ended it
 	}
 	return err
@@ -84,11 +83,11 @@ func (w *sqliteWriter) group(ctx context.Context, h head, us []*unit, extend fun
 }
 
 func (w *sqliteWriter) judge(err error) fault {
-	e, ok := errors.AsType[*sqlite.Error](err)
+	e, ok := errors.AsType[*sqliteError](err)
 	if !ok {
 		return faultDatabase
 	}
-	switch e.Code() & 0xff { // without the extension
+	switch e.code & 0xff { // without the extension
 	case lib.SQLITE_CONSTRAINT, lib.SQLITE_MISMATCH, lib.SQLITE_TOOBIG:
 		return faultUnit
 	case lib.SQLITE_BUSY:
