@@ -135,20 +135,9 @@ func openTool(ctx context.Context, p *Process, cfg config.Config) (*app.Tool, er
 		if p.Now().Sub(start) > toolWait {
 			return nil, hinted(err, "another cardea command is at work on this database; try again when it has ended")
 		}
-		if err := sleep(ctx, 50*time.Millisecond); err != nil {
+		if err := p.sleep(ctx, 50*time.Millisecond); err != nil {
 			return nil, err
 		}
-	}
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return nil
 	}
 }
 

@@ -96,7 +96,7 @@ func awaitSigned(ctx context.Context, p *Process, src *opened) error {
 		if signed == len(origins) || p.Now().Sub(start) > signedWithin {
 			return nil
 		}
-		if err := sleep(ctx, 50*time.Millisecond); err != nil {
+		if err := p.sleep(ctx, 50*time.Millisecond); err != nil {
 			return err
 		}
 	}

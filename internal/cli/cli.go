@@ -36,6 +36,19 @@ type Process struct {
 	Stdout io.Writer
 	Stderr io.Writer
 	Now    func() time.Time // default time.Now
+
+	sleep func(context.Context, time.Duration) error // for tests
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
 }
 
 // errFindings ends a command whose check found something; it was printed already.
@@ -65,6 +78,9 @@ func (e errExit) Error() string { return fmt.Sprintf("exit %d", int(e)) }
 func Main(ctx context.Context, p Process) (code int) {
 	if p.Now == nil {
 		p.Now = time.Now //nolint:forbidigo // the clock of the process begins here
+	}
+	if p.sleep == nil {
+		p.sleep = sleep
 	}
 	defer func() {
 		// kong leaves by its exit function in the middle of parsing, after --help.

@@ -110,8 +110,8 @@ func (c custodianAdoptCommand) Run(ctx context.Context, p *Process) error {
 		}
 		defer master.Destroy()
 		handouts, err := t.Ceremonies.Adopt(ctx, operator(p), c.Tenant, master, terms)
-		if errors.Is(err, vault.ErrConflict) {
-			return nil, fmt.Errorf("tenant %s has a master key here already", c.Tenant)
+		if errors.Is(err, vault.ErrSealed) {
+			return nil, hinted(err, "it was taken over before; other custodians get it by 'cardea custodian rekey'")
 		}
 		return handouts, err
 	})

@@ -153,7 +153,7 @@ func (n *nodeClient) call(ctx context.Context, method, path string, body []byte,
 			return err
 		}
 		fmt.Fprintf(n.p.Stderr, "the node takes only so many calls a minute: waiting %s\n", refused.after)
-		if err := sleep(ctx, refused.after); err != nil {
+		if err := n.p.sleep(ctx, refused.after); err != nil {
 			return err
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // A handout of the vectors in package custodian; it opens nothing.
@@ -54,6 +55,7 @@ func answering(status int, body string, header ...string) func(http.ResponseWrit
 }
 
 const (
+	sealless       = `{"tenant_id":"acme","unlocked":false,"form":"shares","threshold":0,"shares":0,"submitted":0,"generation":0}`
 	lockedStatus   = `{"tenant_id":"acme","unlocked":false,"form":"shares","threshold":2,"shares":3,"submitted":1,"generation":1}`
 	fullStatus     = `{"tenant_id":"acme","unlocked":false,"form":"shares","threshold":2,"shares":3,"submitted":2,"generation":1}`
 	unlockedStatus = `{"tenant_id":"acme","unlocked":true,"form":"shares","threshold":2,"shares":3,"submitted":0,"generation":1}`
@@ -76,17 +78,26 @@ func TestUnlock(t *testing.T) {
 		"parts that do not fit": {[]func(http.ResponseWriter, *http.Request){accepted, answering(423, fullStatus),
 			answering(401, `{"code":"TE_00","message":"Failed while decrypting two custodian keys: AES decryption failed","data":null}`)}, 1, "",
 			"AES decryption failed: the parts do not fit together and are all forgotten; every custodian begins again"},
-		"asked to wait":   {[]func(http.ResponseWriter, *http.Request){answering(429, `{"message":"Too many attempts"}`, "Retry-After", "1"), already}, 0, "unlocked", "waiting 1s"},
+		"asked to wait":   {[]func(http.ResponseWriter, *http.Request){answering(429, `{"message":"Too many attempts"}`, "Retry-After", "10"), already}, 0, "unlocked", "waiting 10s"},
 		"locked out":      {[]func(http.ResponseWriter, *http.Request){answering(429, `{"message":"Too many attempts"}`, "Retry-After", "1800")}, 1, "", "answers 429: Too many attempts; try again in 30m0s"},
 		"no Cardea there": {[]func(http.ResponseWriter, *http.Request){answering(404, "<html>")}, 1, "", "answers 404: Not Found"},
-		"no JSON":         {[]func(http.ResponseWriter, *http.Request){accepted, answering(200, "<html>")}, 1, "", "invalid character"},
-		"a message that steers the terminal": {[]func(http.ResponseWriter, *http.Request){answering(500, `{"message":"x\u001b[2J\ny"}`)}, 1, "",
+		"no seal there": {[]func(http.ResponseWriter, *http.Request){answering(500, `{"message":"Something went wrong"}`), answering(423, sealless), answering(423, sealless)}, 1, "",
+			"has no master key of tenant acme: make one with 'cardea custodian init', on the database that the node uses"},
+		"a seal a moment later": {[]func(http.ResponseWriter, *http.Request){answering(500, `{"message":"Something went wrong"}`), answering(423, sealless), answering(423, lockedStatus), accepted, answering(423, lockedStatus)}, 0,
+			"taken: 1 of 2", "the node does not know the tenant's master key yet: waiting 6s"},
+		"no JSON": {[]func(http.ResponseWriter, *http.Request){accepted, answering(200, "<html>")}, 1, "", "invalid character"},
+		"a message that steers the terminal": {[]func(http.ResponseWriter, *http.Request){answering(500, `{"message":"x\u001b[2J\ny"}`), answering(423, lockedStatus)}, 1, "",
 			"answers 500: x\uFFFD[2J\uFFFDy"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			url, calls := fakeNode(t, tc.answers...)
-			code, stdout, stderr := run(t, Process{}, "custodian", "unlock", "--url", url, "--tenant", "acme", "--handout", testHandout(t, wholeHandout))
+			var waited time.Duration
+			p := Process{sleep: func(_ context.Context, d time.Duration) error { waited += d; return nil }}
+			code, stdout, stderr := run(t, p, "custodian", "unlock", "--url", url, "--tenant", "acme", "--handout", testHandout(t, wholeHandout))
+			if said := strings.Contains(stderr, "waiting "+waited.String()); said != (waited > 0) {
+				t.Errorf("it waited %s and said %q", waited, stderr)
+			}
 			if code != tc.code || !strings.Contains(stdout, tc.stdout) || !strings.Contains(stderr, tc.stderr) {
 				t.Errorf("exit %d, want %d\nstdout %q, want %q\nstderr %q, want %q", code, tc.code, stdout, tc.stdout, stderr, tc.stderr)
 			}

@@ -127,7 +127,7 @@ func (c custodianUnlockCommand) awaitSeal(ctx context.Context, n *nodeClient, ca
 		return cause
 	}
 	fmt.Fprintln(n.p.Stderr, "the node does not know the tenant's master key yet: waiting", takeUp)
-	if err := sleep(ctx, takeUp); err != nil {
+	if err := n.p.sleep(ctx, takeUp); err != nil {
 		return err
 	}
 	if st, err = n.status(ctx); err == nil && st.Shares == 0 {
