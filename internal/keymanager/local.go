@@ -219,6 +219,8 @@ func (l *Local) activeKey(ctx context.Context, tenant, holder string, p vault.Pu
 			return w, fmt.Errorf("%s key: %w", p, err)
 		case w.Tenant != tenant || w.Holder != holder || w.Purpose != p:
 			return w, fmt.Errorf("inventory has key %s for something else than it was asked for: %w", w.ID, vault.ErrCorrupt)
+		case w.State != vault.KeyActive: // what stood in the way of a new one
+			return w, fmt.Errorf("key %s is %s, and there is no active one: %w", w.ID, w.State, vault.ErrKeyUnavailable)
 		}
 		return w, nil
 	})

@@ -157,6 +157,39 @@ func TestRetiredAndReplacedKeysStillOpen(t *testing.T) {
 	}
 }
 
+// A holder whose only key version is not active any more must not get records
+// under it again.
+func TestNothingIsSealedUnderAKeyThatIsNotActive(t *testing.T) {
+	t.Parallel()
+	for _, state := range []vault.KeyState{vault.KeyDecryptOnly, vault.KeyRetired, vault.KeyDestroyed} {
+		m, inv := newMasters(t, "acme"), newInventory()
+		first := seal(t, newLocal(t, m, inv), card("acme", "m"))
+		w, err := inv.Keyring.ByID(t.Context(), first.Key, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.State = state
+		_, err = newLocal(t, m, noneActive{inv, w}).Seal(t.Context(), card("acme", "m"), text())
+		if !errors.Is(err, vault.ErrKeyUnavailable) || !strings.Contains(err.Error(), "key "+first.Key.String()+" is "+string(state)+", and there is no active one") {
+			t.Errorf("%s: got %v", state, err)
+		}
+	}
+}
+
+// noneActive has one key version, which is not active.
+type noneActive struct {
+	*inventory
+	key vault.WrappedKey
+}
+
+func (noneActive) Active(context.Context, string, string, vault.Purpose) (vault.WrappedKey, error) {
+	return vault.WrappedKey{}, vault.ErrNotFound
+}
+
+func (n noneActive) Create(context.Context, vault.WrappedKey) (vault.WrappedKey, error) {
+	return n.key, nil
+}
+
 func TestWrongMasterKeySaysSo(t *testing.T) {
 	t.Parallel()
 	m, inv := newMasters(t, "acme"), newInventory()
