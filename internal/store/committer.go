@@ -43,7 +43,7 @@ type committer struct {
 	size   atomic.Int64  // of the log, as it is durable
 
 	// The rest belongs to the goroutine.
-	ctx      context.Context //nolint:containedctx // the goroutine's own, without a deadline
+	ctx      context.Context // the goroutine's own, without a deadline
 	state    logState
 	next     []*unit // taken, not yet answered
 	units    []*unit // those of next that are being committed
@@ -65,7 +65,12 @@ func (c *committer) submit(ctx context.Context, u *unit) (answered bool, err err
 		if u.state.CompareAndSwap(queued, abandoned) {
 			return false, unavailable(context.Cause(ctx))
 		}
-		return false, errUnknown(context.Cause(ctx))
+		select {
+		case <-u.done: // both at once
+			return true, u.err
+		default:
+			return false, errUnknown(context.Cause(ctx))
+		}
 	}
 }
 

@@ -83,7 +83,7 @@ func (s *Store) Update(ctx context.Context, fn func(vault.CustodyTx) error) erro
 
 // custodyTx implements vault.CustodyTx.
 type custodyTx struct {
-	ctx     context.Context //nolint:containedctx // lives as long as the call of fn
+	ctx     context.Context // lives as long as the call of fn
 	s       session
 	entries []audit.Sealed
 	broken  error // of the database; the transaction cannot go on

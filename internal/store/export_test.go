@@ -11,3 +11,15 @@ func (s *Store) ThinCheckpoints(ctx context.Context) error { return s.points.thi
 
 // SetDial makes PostgreSQL be reached by dial.
 func (o *Options) SetDial(dial pgconn.DialFunc) { o.dial = dial }
+
+// VacuumSQLite does what is otherwise done every minute.
+func (s *Store) VacuumSQLite(ctx context.Context) error {
+	d := s.db.(*sqliteDB)
+	c, err := openSQLiteConn(d.dsn, d.pragmas()...)
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	d.vacuum(ctx, c)
+	return nil
+}

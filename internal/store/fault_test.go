@@ -450,6 +450,41 @@ func TestSQLiteLogOfChangesStaysShort(t *testing.T) {
 	storetest.Verify(t, s)
 }
 
+func TestSQLiteGivesFreePagesBack(t *testing.T) {
+	t.Parallel()
+	url := storetest.SQLite(t)
+	path := strings.TrimPrefix(url, "sqlite:")
+	s := storetest.Open(t, url)
+	h := storetest.Holder(t, s)
+	var records []vault.Record
+	for range 40 {
+		r := storetest.Record(h.ID)
+		r.Sealed = make([]byte, 1<<20)
+		if _, err := s.PutRecord(t.Context(), r, storetest.Entry(t, r.Reference)); err != nil {
+			t.Fatal(err)
+		}
+		records = append(records, r)
+	}
+	for _, r := range records {
+		if deleted, err := s.DeleteRecord(t.Context(), r.Lookup, 0, storetest.Entry(t, r.Reference)); !deleted || err != nil {
+			t.Fatal(deleted, err)
+		}
+	}
+	if err := s.VacuumSQLite(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	storetest.Verify(t, s)
+	if err := s.Close(); err != nil { // the log of changes goes into the file
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Size() > 8<<20 {
+		t.Errorf("after 40 MiB were deleted the file has %d MiB, %v", info.Size()>>20, err)
+	}
+	if _, err := os.Stat(path + "-wal"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("log of changes after Close: %v", err)
+	}
+}
+
 func TestThinningKeepsTheLastCheckpointOfEachStretch(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, db storetest.Database) {

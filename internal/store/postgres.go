@@ -152,7 +152,7 @@ func isServerError(err error) bool {
 
 func migratePostgres(ctx context.Context, c *pgx.ConnConfig, readOnly bool) error {
 	db := stdlib.OpenDB(*c)
-	defer db.Close()
+	defer db.Close() //nolint:errcheck // the migrations have returned their errors
 	locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 600), lock.WithUnlockTimeout(1, 60))
 	if err != nil {
 		return err

@@ -112,7 +112,7 @@ func (c *coalescer) read(g *readGroup, qs []*readRequest) {
 	err := c.db.view(ctx, func(ctx context.Context, s session) error {
 		b := &pipeline{}
 		g.queue(b)
-		return b.run(ctx, s.(*postgresSession).conn) //nolint:forcetypeassert // postgresDB.view gives no other
+		return b.run(ctx, s.(*postgresSession).conn) // postgresDB.view gives no other
 	})
 	g.reset()
 	for _, q := range qs {

@@ -130,7 +130,7 @@ func (d *sqliteDB) migrate(ctx context.Context, readOnly bool) error {
 		return err
 	}
 	db := sql.OpenDB(connector)
-	defer db.Close()
+	defer db.Close() //nolint:errcheck // the migrations have returned their errors
 	db.SetMaxOpenConns(1)
 	return schema{
 		dialect: goose.DialectSQLite3, folder: "migrations/sqlite",

@@ -87,7 +87,7 @@ func newUnit(kind unitKind, e audit.Sealed) *unit {
 // free gives the unit back. Only the caller may, and only after done.
 func (u *unit) free() {
 	done := u.done
-	*u = unit{done: done} //nolint:govet // nobody else holds it now
+	*u = unit{done: done} // nobody else holds it now
 	units.Put(u)
 }
 
