@@ -255,6 +255,9 @@ func (a *App) Close() error {
 			errs = append(errs, s.Close())
 		}
 	}
+	if a.service != nil {
+		a.service.Close()
+	}
 	if a.local != nil {
 		a.local.Close()
 	}

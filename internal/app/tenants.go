@@ -106,6 +106,9 @@ func (a *App) refreshSeals(ctx context.Context) {
 		if err == nil {
 			err = a.keeper.SetTenant(name, s)
 		}
+		if !a.keeper.Unlocked(name) { // perhaps since now: the seal may be of another master key
+			a.local.Forget(name)
+		}
 		if err != nil && !errors.Is(err, vault.ErrNotFound) && ctx.Err() == nil {
 			a.log.WarnContext(ctx, "seal not read, the one in memory stays", slog.String("tenant", name), slog.Any("error", err))
 		}

@@ -221,16 +221,21 @@ func (t termsFlags) hold(ctx context.Context, p *Process, cf configFlag, tenant 
 	}
 	defer func() { err = errors.Join(err, tool.Close()) }()
 	handouts, err := ceremony(tool, tc, terms)
-	if err != nil {
+	if err != nil && !errors.Is(err, vault.ErrUncertain) {
 		return err
 	}
+	// Uncertain: the new parts may be in force. They are written all the same, for
+	// without them the master key would be lost if they are.
+	var werr error
 	for _, h := range handouts {
-		werr := writeHandout(p, t.OutDir, tenant, h)
-		err = errors.Join(err, werr)
+		werr = errors.Join(werr, writeHandout(p, t.OutDir, tenant, h))
 		h.Destroy()
 	}
+	if werr != nil {
+		return errors.Join(err, fmt.Errorf("a handout was not written: rekey with the others, or, if too few are left, start again: %w", werr))
+	}
 	if err != nil {
-		return fmt.Errorf("a handout was not written: rekey with the others, or, if too few are left, start again: %w", err)
+		return fmt.Errorf("%w\nHandouts were written to %s. Unlock a node with the new parts; if they are refused, the old ones are in force", err, t.OutDir)
 	}
 	fmt.Fprintf(p.Stdout, "\nGive each file to its custodian and shred it here. Nobody can make them again.\n"+
 		"%d of %d custodians unlock tenant %s on each node after each start, with 'cardea custodian unlock'.\n"+
