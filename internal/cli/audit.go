@@ -127,6 +127,9 @@ const toolWait = 3 * time.Second
 
 // openTool opens the store under the log of the command line.
 func openTool(ctx context.Context, p *Process, cfg config.Config) (*app.Tool, error) {
+	if err := checkOwner(cfg.Node.DataDir); err != nil {
+		return nil, err
+	}
 	for start := p.Now(); ; {
 		tool, err := app.OpenTool(ctx, cfg, app.Options{Logger: discard(), Now: p.Now})
 		if !errors.Is(err, store.ErrLogTaken) {

@@ -7,10 +7,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
 	"cardea/internal/audit"
+	"cardea/internal/vault"
 )
 
 type auditShowCommand struct {
@@ -45,6 +47,10 @@ func (c auditShowCommand) Run(ctx context.Context, p *Process) (err error) {
 	if c.Limit < 0 {
 		return usageError{fmt.Errorf("--limit: %d, expected 0 or more", c.Limit)}
 	}
+	known := func(op *vault.Operation) bool { return op.Name == c.Op }
+	if c.Op != "" && !slices.ContainsFunc(vault.Operations(), known) {
+		fmt.Fprintf(p.Stderr, "--op: this release has no operation %q\n", c.Op)
+	}
 	src, err := c.open(ctx, p, "show")
 	if err != nil {
 		return err
@@ -65,6 +71,9 @@ func (c auditShowCommand) Run(ctx context.Context, p *Process) (err error) {
 	}
 	if err := out.flush(); err != nil {
 		return err
+	}
+	if out.rows == 0 {
+		fmt.Fprintln(p.Stderr, "no entry matches")
 	}
 	if damaged {
 		fmt.Fprintln(p.Stderr, "cardea: the log is damaged: see 'cardea audit verify'")
@@ -127,6 +136,7 @@ func newEntryWriter(p *Process, asJSON bool) *entryWriter {
 
 func (w *entryWriter) write(origin string, n audit.Numbered) error {
 	if w.table == nil {
+		w.rows++
 		name, err := json.Marshal(origin)
 		if err != nil {
 			return err

@@ -55,8 +55,14 @@ func (versionCommand) Help() string {
 func (c versionCommand) Run(p *Process) error {
 	v := buildInfo()
 	return c.print(p.Stdout, v, func(w io.Writer) error {
-		_, err := fmt.Fprintf(w, "cardea %s\nrevision  %s\ngo        %s %s\nFIPS 140-3 mode %s, module %s\n",
-			v.Version, v.Revision, v.Go, v.Platform, v.FIPS, v.Module)
+		revision := v.Revision
+		if v.Modified {
+			revision += " with changes"
+		}
+		if revision != "" {
+			revision = "revision  " + revision + "\n"
+		}
+		_, err := fmt.Fprintf(w, "cardea %s\n%sgo        %s %s\nFIPS 140-3 mode %s, module %s\n", v.Version, revision, v.Go, v.Platform, v.FIPS, v.Module)
 		return err
 	})
 }
