@@ -15,9 +15,11 @@ const (
 	// commits.
 	passiveFrames = 4 << 10
 	// restartFrames: a longer log is started from its beginning again as soon as it
-	// is copied but for tailFrames, which takes the committer about a millisecond.
+	// is copied but for tailFrames, which takes the committer some milliseconds; at
+	// twice the length also if more is left.
 	restartFrames = 16 << 10
 	tailFrames    = 1 << 10
+	copyRounds    = 4
 	// idleTicks without a commit, and a log that is there is copied and cut off.
 	idleTicks = 50
 	// vacuumTicks is how often the file is looked at for pages to give back to the
@@ -48,7 +50,7 @@ func (d *sqliteDB) upkeep(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		s, err := d.checkpoint(ctx, c, last)
+		s, err := d.checkpoint(ctx, c)
 		if err != nil {
 			d.log.WarnContext(ctx, "write-ahead log not copied", slog.Any("error", err))
 		}
@@ -65,16 +67,23 @@ func (d *sqliteDB) upkeep(ctx context.Context) {
 	}
 }
 
-// checkpoint copies what is in the write-ahead log if it is worth it.
-func (d *sqliteDB) checkpoint(ctx context.Context, c *sqliteConn, last int64) (walState, error) {
+// checkpoint copies what is in the write-ahead log if it is worth it, and has it
+// started again if it is long.
+func (d *sqliteDB) checkpoint(ctx context.Context, c *sqliteConn) (walState, error) {
 	s, err := walCheckpoint(ctx, c, "NOOP")
 	if err != nil || s.frames-s.copied < passiveFrames && s.frames < restartFrames {
 		return s, err
 	}
-	if s, err = walCheckpoint(ctx, c, "PASSIVE"); err != nil {
-		return s, err
+	// While a long log is copied it grows, by less each time it is copied again.
+	for range copyRounds {
+		if s, err = walCheckpoint(ctx, c, "PASSIVE"); err != nil || s.frames < restartFrames {
+			return s, err
+		}
+		if s.frames-s.copied <= tailFrames {
+			break
+		}
 	}
-	if s.frames >= restartFrames && s.frames-s.copied <= tailFrames {
+	if s.frames-s.copied <= tailFrames || s.frames >= 2*restartFrames {
 		d.outside(ctx, "RESTART")
 	}
 	return s, nil
