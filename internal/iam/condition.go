@@ -38,7 +38,7 @@ type operatorSpec struct {
 	order  ordering
 }
 
-// operators are the condition operators without ForAllValues:, ForAnyValue: and IfExists.
+// operatorOf knows the condition operators without ForAllValues:, ForAnyValue: and IfExists.
 func operatorOf(base string) (operatorSpec, bool) {
 	if kind, order, ok := strings.Cut(base, "Less"); ok {
 		return ordered(kind, "Less"+order)
@@ -327,6 +327,7 @@ func (c *condition) matchAny(e *env, v *Value) (ok, resolved bool) {
 				return true, true
 			}
 		}
+	case opNull: // has no comparison
 	}
 	return false, resolved
 }

@@ -1,10 +1,6 @@
 package iam
 
-import (
-	"strconv"
-	"strings"
-	"time"
-)
+import "time"
 
 // Query is a request to the key service as policies see it.
 type Query struct {
@@ -45,74 +41,6 @@ type GrantMatch struct {
 	ToSession bool // the grantee is the session itself, not its role or user
 }
 
-// Reason says in a word why a request is allowed or denied. The words are stable:
-// the audit log and metrics use them.
-type Reason string
-
-// The reasons.
-const (
-	AllowedByResource Reason = "allowed_by_resource_policy" // By
-	AllowedByIdentity Reason = "allowed_by_identity_policy" // By; Via is the resource policy's statement that lets identity policies decide
-	AllowedByRoot     Reason = "allowed_as_root"            // no resource policy to ask, and the caller is the account's root user
-	AllowedByGrant    Reason = "allowed_by_grant"           // Grant
-
-	DeniedExplicitly   Reason = "explicit_deny"          // By
-	DeniedByResource   Reason = "no_resource_policy"     // neither the resource policy nor a grant allows it or lets identity policies decide
-	DeniedByIdentity   Reason = "no_identity_policy"     // identity policies decide, and none allows it
-	DeniedByBoundary   Reason = "no_permission_boundary" // all but the permissions boundary allows it
-	DeniedBySession    Reason = "no_session_policy"      // all but the session policies allow it
-	DeniedAnonymous    Reason = "not_authenticated"
-	DeniedCrossAccount Reason = "other_account" // the action has no resource policy that could let another account in
-	DeniedMisuse       Reason = "wrong_policy"  // a policy of the wrong kind was given: a mistake in the code that asked
-)
-
-// Verdict is a decision and what decided it. It is a value without pointers into
-// the policies but their strings.
-type Verdict struct {
-	Allowed bool
-	Reason  Reason
-	By      StatementRef // the deciding statement; zero if no statement decided
-	Via     StatementRef // see AllowedByIdentity
-	Grant   string
-}
-
-// DocumentRole is what a policy was asked as.
-type DocumentRole string
-
-// The roles of documents.
-const (
-	RoleResource DocumentRole = "resource policy"
-	RoleIdentity DocumentRole = "identity policy"
-	RoleBoundary DocumentRole = "permissions boundary"
-	RoleSession  DocumentRole = "session policy"
-)
-
-// StatementRef names a statement.
-type StatementRef struct {
-	Document DocumentRole `json:"document,omitempty"` // empty: no statement
-	Name     string       `json:"name,omitempty"`     // of an identity or session policy
-	Index    int          `json:"index"`              // /Statement/Index
-	Sid      string       `json:"sid,omitempty"`
-	Effect   Effect       `json:"effect,omitempty"`
-}
-
-// String is the reference for people: resource policy /Statement/0 "Sid".
-func (r StatementRef) String() string {
-	if r.Document == "" {
-		return ""
-	}
-	var b strings.Builder
-	b.WriteString(string(r.Document))
-	if r.Name != "" {
-		b.WriteString(" " + r.Name)
-	}
-	b.WriteString(" /Statement/" + strconv.Itoa(r.Index))
-	if r.Sid != "" {
-		b.WriteString(" " + strconv.Quote(r.Sid))
-	}
-	return b.String()
-}
-
 // Decide decides a request. It is a pure function: an explicit deny in any
 // document wins; else the key's owner must allow, by the resource policy, by a
 // grant or by letting identity policies decide, and for a caller of another
@@ -136,44 +64,20 @@ func decide(q *Query, p *Policies, tr *tracer) Verdict {
 		return Verdict{Reason: DeniedMisuse}
 	}
 	var e env
-	e.init(q)
-	e.tr = tr
-
-	var resource, identity, boundary, session scan
-	docs := func() bool { // reports whether an explicit deny ends it
-		if p.Resource != nil && p.Resource.scan(&e, RoleResource, "", &resource) {
-			return true
-		}
-		for _, d := range p.Identity {
-			if d.Policy.scan(&e, RoleIdentity, d.Name, &identity) {
-				return true
-			}
-		}
-		if p.Boundary != nil && p.Boundary.scan(&e, RoleBoundary, "", &boundary) {
-			return true
-		}
-		for _, d := range p.Session {
-			if d.Policy.scan(&e, RoleSession, d.Name, &session) {
-				return true
-			}
-		}
-		return false
-	}
-	docs()
-	for _, s := range [...]*scan{&resource, &identity, &boundary, &session} {
+	e.prepare(q, tr)
+	var j judge
+	j.read(&e, p)
+	for _, s := range [...]*scan{&j.resource, &j.identity, &j.boundary, &j.session} {
 		if s.deny.Document != "" {
 			return Verdict{Reason: DeniedExplicitly, By: s.deny}
 		}
 	}
 	root := q.Caller.Type == CallerRoot
-	j := judge{
-		q: q, p: p, resource: &resource, identity: &identity,
-		identityOK: root || q.Caller.hasIdentityPolicies() && identity.allowed(),
-		boundaryOK: root || p.Boundary == nil || boundary.allowed(),
-		sessionOK:  len(p.Session) == 0 || session.allowed(),
-		same:       q.Caller.Account == e.account,
-	}
-	return j.verdict()
+	j.identityOK = root || q.Caller.hasIdentityPolicies() && j.identity.allowed()
+	j.boundaryOK = root || p.Boundary == nil || j.boundary.allowed()
+	j.sessionOK = len(p.Session) == 0 || j.session.allowed()
+	j.same = q.Caller.Account == e.account
+	return j.verdict(&q.Caller, p)
 }
 
 // kindsFit guards against a policy that is asked as what it is not: an identity
@@ -219,13 +123,32 @@ func (p *Policy) scan(e *env, role DocumentRole, name string, out *scan) bool {
 	return false
 }
 
-// judge puts together what the documents say when none denies explicitly.
+// judge puts together what the documents say.
 type judge struct {
-	q                                 *Query
-	p                                 *Policies
-	resource, identity                *scan
+	resource, identity, boundary, session scan
+
 	identityOK, boundaryOK, sessionOK bool
 	same                              bool // caller and resource belong to one account
+}
+
+// read scans all documents, up to the first explicit deny.
+func (j *judge) read(e *env, p *Policies) {
+	if p.Resource != nil && p.Resource.scan(e, RoleResource, "", &j.resource) {
+		return
+	}
+	for _, d := range p.Identity {
+		if d.Policy.scan(e, RoleIdentity, d.Name, &j.identity) {
+			return
+		}
+	}
+	if p.Boundary != nil && p.Boundary.scan(e, RoleBoundary, "", &j.boundary) {
+		return
+	}
+	for _, d := range p.Session {
+		if d.Policy.scan(e, RoleSession, d.Name, &j.session) {
+			return
+		}
+	}
 }
 
 // limits are those of the caller's own policies that an allow does not overcome.
@@ -242,8 +165,8 @@ func (j *judge) limits(v Verdict, needIdentity bool) Verdict {
 	}
 }
 
-func (j *judge) verdict() Verdict {
-	who := &j.q.Caller
+// verdict decides when no document denies explicitly.
+func (j *judge) verdict(who *Caller, p *Policies) Verdict {
 	direct := func(r reach) Verdict {
 		return Verdict{Allowed: true, Reason: AllowedByResource, By: j.resource.allow[r]}
 	}
@@ -251,7 +174,7 @@ func (j *judge) verdict() Verdict {
 	if who.Type == CallerRoot {
 		byIdentity.Reason = AllowedByRoot
 	}
-	if j.p.Resource == nil && j.p.IdentityOnly {
+	if p.Resource == nil && p.IdentityOnly {
 		if !j.same {
 			return Verdict{Reason: DeniedCrossAccount}
 		}
@@ -289,7 +212,7 @@ func (j *judge) verdict() Verdict {
 			return best
 		}
 	}
-	if g := j.p.Grant; g != nil {
+	if g := p.Grant; g != nil {
 		v := Verdict{Allowed: true, Reason: AllowedByGrant, Grant: g.ID}
 		if !g.ToSession && who.Type != CallerUser {
 			v = j.limits(v, false)
@@ -316,75 +239,5 @@ func rank(r Reason) int {
 		return 3
 	default:
 		return 0
-	}
-}
-
-// String is the verdict in one line, for logs and people.
-func (v Verdict) String() string {
-	switch v.Reason {
-	case AllowedByResource:
-		return "allowed by " + v.By.String()
-	case AllowedByIdentity:
-		s := "allowed by " + v.By.String()
-		if v.Via.Document != "" {
-			s += ", to which " + v.Via.String() + " leaves it"
-		}
-		return s
-	case AllowedByRoot:
-		return "allowed: the caller is the account's root user"
-	case AllowedByGrant:
-		return "allowed by grant " + v.Grant
-	case DeniedExplicitly:
-		return "denied by " + v.By.String()
-	case DeniedByResource:
-		return "denied: neither the resource policy nor a grant allows it, nor does the policy leave it to identity policies"
-	case DeniedByIdentity:
-		return "denied: no identity policy allows it"
-	case DeniedByBoundary:
-		return "denied: the permissions boundary does not allow it"
-	case DeniedBySession:
-		return "denied: no session policy allows it"
-	case DeniedAnonymous:
-		return "denied: the caller is not authenticated"
-	case DeniedCrossAccount:
-		return "denied: the action cannot be used from another account"
-	case DeniedMisuse:
-		return "denied: a policy of the wrong kind was asked"
-	default:
-		return "denied"
-	}
-}
-
-// AccessDeniedMessage is the text of an AccessDeniedException in AWS's words.
-// It names neither statement nor policy: those are for the owner's audit log.
-func (v Verdict) AccessDeniedMessage(q *Query) string {
-	s := "User: " + q.Caller.Name() + " is not authorized to perform: " + q.Action
-	if q.Resource != "" && q.Resource != "*" {
-		s += " on resource: " + q.Resource
-	}
-	because := func(kind string) string { return s + " because no " + kind + " allows the " + q.Action + " action" }
-	switch v.Reason {
-	case DeniedExplicitly:
-		kind := "a resource-based policy"
-		switch v.By.Document {
-		case RoleIdentity:
-			kind = "an identity-based policy"
-		case RoleBoundary:
-			kind = "a permissions boundary"
-		case RoleSession:
-			kind = "a session policy"
-		case RoleResource:
-		}
-		return s + " with an explicit deny in " + kind
-	case DeniedByResource:
-		return because("resource-based policy")
-	case DeniedByIdentity:
-		return because("identity-based policy")
-	case DeniedByBoundary:
-		return because("permissions boundary")
-	case DeniedBySession:
-		return because("session policy")
-	default:
-		return s
 	}
 }

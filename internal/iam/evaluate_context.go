@@ -52,8 +52,8 @@ type env struct {
 	buf     [4]Value
 }
 
-func (e *env) init(q *Query) {
-	e.q = q
+func (e *env) prepare(q *Query, tr *tracer) {
+	e.q, e.tr = q, tr
 	e.arn, e.isARN = splitARN(q.Resource)
 	e.account = e.arn[4]
 	if !e.isARN || e.account == "" {
@@ -76,6 +76,7 @@ func (e *env) values(k *condKey) []Value {
 		}
 	}
 	switch k.source {
+	case fromPairs:
 	case fromEncryptionContext:
 		for name, v := range e.q.Context.encryption {
 			if equal(name, k.suffix, ignoreCase) {
@@ -100,6 +101,7 @@ func (e *env) derive(k *condKey, out []Value) []Value {
 		return append(out, String(s))
 	}
 	switch k.derived {
+	case notDerived:
 	case keyPrincipalArn:
 		if who.Type == CallerFederated {
 			return text(who.Session)

@@ -36,7 +36,7 @@ type StatementTrace struct {
 	Applies bool   `json:"applies"`
 	// Delegates is set if the statement names only the caller's account, and so
 	// leaves the decision to identity policies.
-	Delegates bool  `json:"delegates,omitempty"`
+	Delegates bool  `json:"delegates,omitzero"`
 	Miss      *Miss `json:"miss,omitempty"`
 }
 
@@ -102,7 +102,7 @@ func (m *Miss) String() string {
 	if m.Element == "Inert" {
 		return "no effect, for it lacks " + strings.Join(m.Policy, " and ")
 	}
-	request := "is absent from the request"
+	request := "the request does not have it"
 	if len(m.Request) > 0 {
 		request = "the request has " + quoted(m.Request)
 	}

@@ -16,7 +16,7 @@ func KeepsControl(q *Query, next *Policy) Verdict {
 		return Verdict{Reason: DeniedMisuse}
 	}
 	var e env
-	e.init(&ask)
+	e.prepare(&ask, nil)
 	var s scan
 	next.scan(&e, RoleResource, "", &s)
 	if s.deny.Document != "" {

@@ -193,7 +193,7 @@ func (s *principalSet) named(c *Caller) (account, identity, session bool) {
 	default:
 		account = has(s.accounts, c.Account)
 		id, _, _ := strings.Cut(c.ID, ":")
-		identity = c.Type != CallerRoot && has(s.arns, c.ARN) || has(s.ids, id)
+		identity = has(s.arns, c.ARN) || has(s.ids, id)
 		session = has(s.arns, c.Session)
 	}
 	return account, identity, session
