@@ -8,14 +8,11 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
-	"os/user"
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -173,29 +170,4 @@ func awaitPostgres(u *url.URL) error {
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
-}
-
-// unprivileged gives dir to the user that the server runs as. PostgreSQL refuses
-// to run as root; then that is the user postgres or nobody.
-func unprivileged(dir string) (*syscall.SysProcAttr, error) {
-	if os.Getuid() != 0 {
-		return &syscall.SysProcAttr{Setpgid: true}, nil
-	}
-	var missing []string
-	for _, name := range []string{"postgres", "nobody"} {
-		u, err := user.Lookup(name)
-		if err != nil {
-			missing = append(missing, name)
-			continue
-		}
-		uid, _ := strconv.Atoi(u.Uid)
-		gid, _ := strconv.Atoi(u.Gid)
-		if err := os.Chown(dir, uid, gid); err != nil {
-			return nil, err
-		}
-		// A group of its own: an interrupt of the tests reaches the server by
-		// supervise, in order.
-		return &syscall.SysProcAttr{Setpgid: true, Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}, nil
-	}
-	return nil, fmt.Errorf("no user to run PostgreSQL as: %s", strings.Join(missing, ", "))
 }
