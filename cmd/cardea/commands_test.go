@@ -107,7 +107,7 @@ func (s *server) await(condition func() bool) error {
 			if condition() {
 				return nil
 			}
-			return fmt.Errorf("%s has ended: %v\n%s%s", s.name, s.err, s.stdout.String(), s.stderr.String())
+			return fmt.Errorf("%s has ended: %w\n%s%s", s.name, s.err, s.stdout.String(), s.stderr.String())
 		case <-ctx.Done():
 			return fmt.Errorf("%s: nothing of the kind within %s\n%s%s", s.name, patience, s.stdout.String(), s.stderr.String())
 		case <-tick.C:

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strings"
 
@@ -79,7 +78,7 @@ func (c auditCheckpointCommand) Run(ctx context.Context, p *Process) (err error)
 			fmt.Fprintf(p.Stderr, "%s: no checkpoint yet\n", printable(origin))
 			continue
 		}
-		if _, err := io.WriteString(p.Stdout, string(newest)); err != nil {
+		if _, err := p.Stdout.Write(newest); err != nil {
 			return err
 		}
 		printed++

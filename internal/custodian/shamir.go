@@ -14,7 +14,7 @@ func split(key []byte, n, k int) [][]byte {
 	coefficients[0] = key
 	for i := 1; i < k; i++ {
 		coefficients[i] = make([]byte, len(key))
-		rand.Read(coefficients[i]) //nolint:errcheck // crypto/rand.Read never returns an error (Go 1.24)
+		rand.Read(coefficients[i])
 		defer secret.Wipe(coefficients[i])
 	}
 	values := make([][]byte, n)

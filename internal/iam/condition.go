@@ -161,7 +161,7 @@ func parseOperator(name string) (condition, error) {
 	}
 	c.operatorSpec = spec
 	if c.op == opNull && (c.ifExists || c.set != setNone) {
-		return c, errors.New("Null takes neither IfExists nor a set operator")
+		return c, errors.New("operator Null takes neither IfExists nor a set operator")
 	}
 	return c, nil
 }

@@ -122,7 +122,6 @@ type signer struct {
 	id, secret, region, service string
 	date                        string // of the scope; default the day of the request
 	only                        []string
-	algorithm                   string
 	noDate                      bool // keep the request's own date headers
 }
 

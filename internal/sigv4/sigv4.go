@@ -113,7 +113,7 @@ type Verifier struct {
 // New makes a verifier.
 func New(o Options) (*Verifier, error) {
 	if o.Now == nil {
-		o.Now = time.Now
+		o.Now = time.Now //nolint:forbidigo // the default of the injected clock
 	}
 	if o.MaxSkew == 0 {
 		o.MaxSkew = defaultMaxSkew

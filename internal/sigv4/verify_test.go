@@ -579,7 +579,7 @@ func TestRefusalsTellNoSecret(t *testing.T) {
 		}
 		for _, canary := range canaries {
 			if strings.Contains(err.Error(), canary) {
-				t.Errorf("a refusal repeats a secret of the request: code %s", err.(*Error).Code)
+				t.Error("a refusal repeats a secret of the request")
 			}
 		}
 	}

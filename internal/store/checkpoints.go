@@ -64,7 +64,7 @@ func (p *checkpoints) note(ctx context.Context, what string, err error) {
 	}
 	p.s.met.checkpoints.Inc()
 	if !p.failing {
-		p.s.log.ErrorContext(ctx, what, slog.Any("error", err))
+		p.s.log.ErrorContext(ctx, "checkpoint work does not succeed", slog.String("what", what), slog.Any("error", err))
 	}
 	p.failing = true
 }

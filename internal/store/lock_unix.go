@@ -20,7 +20,7 @@ func lockFile(path string) (f *os.File, ok bool, err error) {
 	if err == nil {
 		return f, true, nil
 	}
-	f.Close() //nolint:errcheck,gosec // nothing was written
+	f.Close() //nolint:errcheck // nothing was written
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		return nil, false, nil
 	}

@@ -67,11 +67,11 @@ func (p *plan) make(us []*unit) {
 		case kindAppend:
 			u.applied = true
 		case kindPut:
-			p.wave(u, rankPut, &u.record.Lookup, u.record.Dedupe, ordered).puts.add(u)
+			p.wave(rankPut, &u.record.Lookup, u.record.Dedupe, ordered).puts.add(u)
 		case kindUpsert:
-			p.wave(u, rankUpsert, &u.record.Lookup, u.record.Dedupe, ordered).upserts.add(u)
+			p.wave(rankUpsert, &u.record.Lookup, u.record.Dedupe, ordered).upserts.add(u)
 		case kindDelete:
-			p.wave(u, rankDelete, &u.lookup, nil, ordered).delete(u)
+			p.wave(rankDelete, &u.lookup, nil, ordered).delete(u)
 		case kindFingerprint:
 			p.fingerprints = append(p.fingerprints, u)
 		case kindHolder:
@@ -83,7 +83,7 @@ func (p *plan) make(us []*unit) {
 }
 
 // wave finds the wave for a change of the row with one of two keys.
-func (p *plan) wave(u *unit, rank int, l *vault.Lookup, d *vault.MAC, ordered bool) *wave {
+func (p *plan) wave(rank int, l *vault.Lookup, d *vault.MAC, ordered bool) *wave {
 	n := 0
 	if ordered {
 		if last, ok := p.lookups[*l]; ok {

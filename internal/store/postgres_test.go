@@ -133,7 +133,7 @@ func TestReadsShareARoundTrip(t *testing.T) {
 	wants := []string{records[0].Reference, records[1].Reference + "merchant_1", "print", "merchant_1"}
 	// Prepared and connected from here on.
 	for _, call := range calls {
-		call(t.Context()) //nolint:errcheck // compared below
+		call(t.Context())
 	}
 	const each = 25
 	release := make(chan struct{})

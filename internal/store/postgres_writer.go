@@ -133,7 +133,7 @@ func (w *postgresWriter) close() {
 	if w.conn != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
-		w.conn.Close(ctx) //nolint:errcheck,gosec // what was to be durable is
+		w.conn.Close(ctx) //nolint:errcheck // what was to be durable is
 		w.conn = nil
 	}
 }

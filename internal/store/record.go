@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 
 	"cardea/internal/vault"
 )
@@ -61,12 +62,12 @@ const (
 // standing returns the record that keeps r from being inserted, nil if there is none.
 func standing(ctx context.Context, s session, r *vault.Record) (*vault.Record, error) {
 	if r.Dedupe != nil {
-		if got, err := selectRecord(ctx, s, byDedupe, r.Dedupe[:]); err != vault.ErrNotFound {
+		if got, err := selectRecord(ctx, s, byDedupe, r.Dedupe[:]); !errors.Is(err, vault.ErrNotFound) {
 			return got, err
 		}
 	}
 	got, err := selectRecord(ctx, s, byLookup, r.Lookup[:])
-	if err == vault.ErrNotFound {
+	if errors.Is(err, vault.ErrNotFound) {
 		return nil, nil
 	}
 	return got, err

@@ -145,7 +145,7 @@ func (d *sqliteDB) lockMigrations(ctx context.Context) (unlock func(), err error
 			return nil, err
 		}
 		if ok {
-			return func() { f.Close() }, nil //nolint:errcheck,gosec // nothing was written
+			return func() { f.Close() }, nil //nolint:errcheck // nothing was written
 		}
 		select {
 		case <-ctx.Done():

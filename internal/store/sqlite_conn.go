@@ -166,12 +166,12 @@ func (c *sqliteConn) bind(st uintptr, i int32, arg any) int32 {
 	case int64:
 		return lib.Xsqlite3_bind_int64(c.tls, st, i, a)
 	case string:
-		return lib.Xsqlite3_bind_text(c.tls, st, i, c.args.put(unsafe.StringData(a), len(a)), int32(len(a)), static)
+		return lib.Xsqlite3_bind_text(c.tls, st, i, c.args.put(unsafe.StringData(a), len(a)), int32(len(a)), static) //nolint:gosec // G103: read only, copied at once
 	case []byte:
 		if a == nil {
 			return lib.Xsqlite3_bind_null(c.tls, st, i)
 		}
-		return lib.Xsqlite3_bind_blob(c.tls, st, i, c.args.put(unsafe.SliceData(a), len(a)), int32(len(a)), static)
+		return lib.Xsqlite3_bind_blob(c.tls, st, i, c.args.put(unsafe.SliceData(a), len(a)), int32(len(a)), static) //nolint:gosec // G103: read only, copied at once
 	case nil:
 		return lib.Xsqlite3_bind_null(c.tls, st, i)
 	default:
@@ -239,7 +239,7 @@ func (c *sqliteConn) close() error {
 
 // cMemory is the memory at an address that SQLite's allocator gave out. The
 // collector neither moves nor frees it.
-func cMemory(at uintptr) unsafe.Pointer { return *(*unsafe.Pointer)(unsafe.Pointer(&at)) }
+func cMemory(at uintptr) unsafe.Pointer { return *(*unsafe.Pointer)(unsafe.Pointer(&at)) } //nolint:gosec // G103: see above
 
 // cBytes is memory of SQLite, valid until the statement's next step.
 func cBytes(at uintptr, n int32) []byte {

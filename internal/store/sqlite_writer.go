@@ -99,7 +99,7 @@ func (w *sqliteWriter) judge(err error) fault {
 
 func (w *sqliteWriter) close() {
 	if w.sqliteConn != nil {
-		w.sqliteConn.close() //nolint:errcheck,gosec // what was to be durable is
+		w.sqliteConn.close() //nolint:errcheck // what was to be durable is
 		w.sqliteConn = nil
 	}
 }

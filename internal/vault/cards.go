@@ -6,12 +6,12 @@ import (
 	"crypto/hmac"
 	"fmt"
 
-	"github.com/google/uuid"
-
 	"cardea/internal/audit"
 	"cardea/internal/iam"
 	"cardea/internal/pan"
 	"cardea/internal/secret"
+
+	"github.com/google/uuid"
 )
 
 // Owner is the merchant's customer to whom a card belongs.
@@ -125,8 +125,10 @@ func (s *Service) storeCard(ctx context.Context, c *call, r StoreCardRequest) (S
 	if err != nil {
 		return StoreCardResult{}, fmt.Errorf("dedupe hash: %w", err)
 	}
-	rec := Record{Dedupe: &dedupe, HolderID: holder.ID, Space: SpaceV1, Kind: kind,
-		Customer: r.Owner.Customer, Reference: r.Reference, CreatedAt: now, ExpiresAt: expires}
+	rec := Record{
+		Dedupe: &dedupe, HolderID: holder.ID, Space: SpaceV1, Kind: kind,
+		Customer: r.Owner.Customer, Reference: r.Reference, CreatedAt: now, ExpiresAt: expires,
+	}
 	if rec.Reference == "" {
 		rec.Reference = uuid.Must(uuid.NewV7()).String()
 	}
@@ -334,8 +336,10 @@ func (s *Service) delete(ctx context.Context, c *call, tenant, holder string, l 
 
 // expire removes a row whose time has passed, as an operation of Cardea's own.
 func (s *Service) expire(ctx context.Context, r *Record, tenant, holder string) error {
-	_, err := s.expireRow(ctx, ExpiredRecord{Lookup: r.Lookup, Tenant: tenant, Holder: holder, Space: r.Space, Kind: r.Kind,
-		Customer: r.Customer, Reference: r.Reference, ExpiresAt: r.ExpiresAt})
+	_, err := s.expireRow(ctx, ExpiredRecord{
+		Lookup: r.Lookup, Tenant: tenant, Holder: holder, Space: r.Space, Kind: r.Kind,
+		Customer: r.Customer, Reference: r.Reference, ExpiresAt: r.ExpiresAt,
+	})
 	return err
 }
 
@@ -366,8 +370,10 @@ func (c *call) names(rec *Record) {
 }
 
 func (r *Record) context(o Owner, holderSecret []byte) RecordContext {
-	return RecordContext{Tenant: o.Tenant, Holder: o.Merchant, HolderSecret: holderSecret, Space: r.Space,
-		Customer: r.Customer, Reference: r.Reference, Kind: r.Kind, CreatedAt: r.CreatedAt, ExpiresAt: r.ExpiresAt}
+	return RecordContext{
+		Tenant: o.Tenant, Holder: o.Merchant, HolderSecret: holderSecret, Space: r.Space,
+		Customer: r.Customer, Reference: r.Reference, Kind: r.Kind, CreatedAt: r.CreatedAt, ExpiresAt: r.ExpiresAt,
+	}
 }
 
 func (o Owner) validate() error {

@@ -114,7 +114,7 @@ func randomAlphanumeric(n int) string {
 	out := make([]byte, 0, n)
 	var pool [64]byte
 	for {
-		rand.Read(pool[:]) //nolint:errcheck // never fails (Go 1.24)
+		rand.Read(pool[:])
 		for _, b := range pool {
 			if b &= 63; int(b) < len(alphanumeric) {
 				if out = append(out, alphanumeric[b]); len(out) == n {

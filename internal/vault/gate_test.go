@@ -460,7 +460,7 @@ func TestOperationThatPanicsIsInTheLog(t *testing.T) {
 				t.Errorf("recovered %v", r)
 			}
 		}()
-		s.RetrieveCard(t.Context(), client("acme"), owner, "r1") //nolint:errcheck // it panics
+		s.RetrieveCard(t.Context(), client("acme"), owner, "r1")
 	}()
 	if e := only(t, since(t, v.Store, from)); told(e) != "card.retrieve failed error" || e.Detail != "operation was aborted" {
 		t.Errorf("entry says %s, %q", told(e), e.Detail)
@@ -534,7 +534,7 @@ func TestResultOfEveryErrorIsItsOwn(t *testing.T) {
 	}
 	for err, result := range want {
 		from := v.Store.Len()
-		v.Refuse(t.Context(), client("acme"), vault.OpCardStore, vault.Target{}, fmt.Errorf("wrapped: %w", err)) //nolint:errcheck // it is the cause
+		v.Refuse(t.Context(), client("acme"), vault.OpCardStore, vault.Target{}, fmt.Errorf("wrapped: %w", err))
 		if e := only(t, since(t, v.Store, from)); e.Result != result {
 			t.Errorf("%v: result %s, want %s", err, e.Result, result)
 		}

@@ -36,7 +36,7 @@ func (s *Service) ProvisionHolder(ctx context.Context, who iam.Principal, tenant
 // createHolder inserts the holder under the call's own entry, unless it exists.
 func (s *Service) createHolder(ctx context.Context, c *call, tenant, name string) (Holder, error) {
 	h := Holder{Tenant: tenant, Name: name, Secret: make([]byte, holderSecretSize), CreatedAt: s.now()}
-	rand.Read(h.Secret) //nolint:errcheck // never fails (Go 1.24)
+	rand.Read(h.Secret)
 	var standing Holder
 	created, err := c.commit(ctx, "created", func(ctx context.Context, e audit.Sealed) (created bool, err error) {
 		standing, created, err = s.store.PutHolder(ctx, h, e)

@@ -9,12 +9,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
-	_ "github.com/jackc/pgx/v5/stdlib" // for Exec
-
 	"cardea/internal/audit"
 	"cardea/internal/store"
 	"cardea/internal/vault"
+
+	"github.com/google/uuid"
+	_ "github.com/jackc/pgx/v5/stdlib" // for Exec
 )
 
 // Node is the node that fixtures are made on.

@@ -6,10 +6,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"cardea/internal/store"
 	"cardea/internal/vault"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // Gate holds a store's commits back, so that tests decide what shares one.

@@ -32,7 +32,7 @@ var _ vault.KeyManager = (*KeyManager)(nil)
 // NewKeyManager makes a key.
 func NewKeyManager() *KeyManager {
 	k := &KeyManager{id: vault.NewKeyID()}
-	rand.Read(k.key[:]) //nolint:errcheck // never fails (Go 1.24)
+	rand.Read(k.key[:])
 	block, err := aes.NewCipher(k.key[:])
 	if err != nil {
 		panic(err)
