@@ -246,7 +246,7 @@ func cBytes(at uintptr, n int32) []byte {
 	if at == 0 || n <= 0 {
 		return nil
 	}
-	return unsafe.Slice((*byte)(cMemory(at)), n)
+	return unsafe.Slice((*byte)(cMemory(at)), n) //nolint:gosec // G103: SQLite says how long it is
 }
 
 // arena is memory for the arguments of one statement, of SQLite's allocator so
@@ -284,7 +284,7 @@ func (a *arena) reserve(tls *libc.TLS, args []any) error {
 func (a *arena) put(from *byte, n int) uintptr {
 	at := a.at + a.used
 	if n > 0 {
-		copy(unsafe.Slice((*byte)(cMemory(at)), n), unsafe.Slice(from, n))
+		copy(unsafe.Slice((*byte)(cMemory(at)), n), unsafe.Slice(from, n)) //nolint:gosec // G103: both are n long
 	}
 	a.used += uintptr(n)
 	runtime.KeepAlive(from)
