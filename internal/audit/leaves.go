@@ -137,12 +137,18 @@ func segmentFinding(s Segment, lines int64, err error) Finding {
 	count := int64(s.Count)
 	switch {
 	case lines < count:
-		return Finding{Kind: KindDeleted, Seq: s.First, Count: count - lines, span: count,
-			Message: fmt.Sprintf("the segment of %s has only %d of them", entries(s.First, count), lines)}
+		return Finding{
+			Kind: KindDeleted, Seq: s.First, Count: count - lines, span: count,
+			Message: fmt.Sprintf("the segment of %s has only %d of them", entries(s.First, count), lines),
+		}
 	case lines > count:
-		return Finding{Kind: KindInserted, Seq: s.First, Count: lines - count, span: count + 1,
-			Message: fmt.Sprintf("the segment of %s has %d lines", entries(s.First, count), lines)}
+		return Finding{
+			Kind: KindInserted, Seq: s.First, Count: lines - count, span: count + 1,
+			Message: fmt.Sprintf("the segment of %s has %d lines", entries(s.First, count), lines),
+		}
 	}
-	return Finding{Kind: KindMalformedEntry, Seq: s.First, Count: count,
-		Message: fmt.Sprintf("the segment of %s: %v", entries(s.First, count), err)}
+	return Finding{
+		Kind: KindMalformedEntry, Seq: s.First, Count: count,
+		Message: fmt.Sprintf("the segment of %s: %v", entries(s.First, count), err),
+	}
 }

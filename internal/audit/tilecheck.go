@@ -31,6 +31,7 @@ type tileAt struct {
 
 // first is the first entry under the tile, and count how many are.
 func (t tileAt) first() int64 { return t.index * t.count() }
+
 func (t tileAt) count() int64 {
 	if t.level < 0 || t.level >= tileLevels-1 {
 		return maxSize
@@ -49,8 +50,10 @@ func (c *tileCheck) open(ctx context.Context, src Source, h *horizon) {
 
 func (c *tileCheck) note(t tileAt, what string) {
 	if len(c.wrong) < maxFindings {
-		c.wrong = append(c.wrong, Finding{Kind: KindTileMismatch, Seq: t.first(), Count: t.count(),
-			Message: fmt.Sprintf("tile %d/%d %s", t.level, t.index, what)})
+		c.wrong = append(c.wrong, Finding{
+			Kind: KindTileMismatch, Seq: t.first(), Count: t.count(),
+			Message: fmt.Sprintf("tile %d/%d %s", t.level, t.index, what),
+		})
 	}
 }
 

@@ -54,8 +54,10 @@ func TestSoundLogsHaveNoFindings(t *testing.T) {
 		if len(r.Findings) > 0 || len(r.Notes) > 0 {
 			t.Fatalf("%d entries: %s", n, messages(append(r.Findings, r.Notes...)))
 		}
-		want := LogReport{Origin: "cardea/node-1", Entries: n + unsigned, Root: w.head.Root.String(), Checkpoints: int64(len(w.checkpoints)),
-			Signed: w.lastSigned(t), SignedAt: testTime, UnsignedTail: n + unsigned - w.lastSigned(t), Findings: []Finding{}, Notes: []Finding{}}
+		want := LogReport{
+			Origin: "cardea/node-1", Entries: n + unsigned, Root: w.head.Root.String(), Checkpoints: int64(len(w.checkpoints)),
+			Signed: w.lastSigned(t), SignedAt: testTime, UnsignedTail: n + unsigned - w.lastSigned(t), Findings: []Finding{}, Notes: []Finding{},
+		}
 		if n > 0 {
 			want.First, want.Last = testTime, testTime.Add(time.Duration(n+unsigned-1)*10*time.Millisecond)
 		}

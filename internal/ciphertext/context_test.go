@@ -10,7 +10,14 @@ import (
 func TestContextSeparatesFields(t *testing.T) {
 	t.Parallel()
 	lists := [][]string{
-		{"a", "bc"}, {"ab", "c"}, {"abc"}, {"a", "b", "c"}, {"", "abc"}, {"abc", ""}, {"abc", "", ""}, {},
+		{"a", "bc"},
+		{"ab", "c"},
+		{"abc"},
+		{"a", "b", "c"},
+		{"", "abc"},
+		{"abc", ""},
+		{"abc", "", ""},
+		{},
 		{"a\x00\x00\x00\x02bc"},
 	}
 	seen := map[string][]string{}

@@ -75,19 +75,33 @@ func TestUnlock(t *testing.T) {
 		"open before":                        {[]func(http.ResponseWriter, *http.Request){already}, 0, "tenant acme is unlocked", ""},
 		"open meanwhile":                     {[]func(http.ResponseWriter, *http.Request){accepted, answering(200, unlockedStatus)}, 0, "tenant acme is unlocked", ""},
 		"opened by another at the same time": {[]func(http.ResponseWriter, *http.Request){accepted, answering(423, fullStatus), already}, 0, "tenant acme is unlocked", ""},
-		"parts that do not fit": {[]func(http.ResponseWriter, *http.Request){accepted, answering(423, fullStatus),
-			answering(401, `{"code":"TE_00","message":"Failed while decrypting two custodian keys: AES decryption failed","data":null}`)}, 1, "",
-			"AES decryption failed: the parts do not fit together and are all forgotten; every custodian begins again"},
+		"parts that do not fit": {
+			[]func(http.ResponseWriter, *http.Request){
+				accepted, answering(423, fullStatus),
+				answering(401, `{"code":"TE_00","message":"Failed while decrypting two custodian keys: AES decryption failed","data":null}`),
+			},
+			1, "",
+			"AES decryption failed: the parts do not fit together and are all forgotten; every custodian begins again",
+		},
 		"asked to wait":   {[]func(http.ResponseWriter, *http.Request){answering(429, `{"message":"Too many attempts"}`, "Retry-After", "10"), already}, 0, "unlocked", "waiting 10s"},
 		"locked out":      {[]func(http.ResponseWriter, *http.Request){answering(429, `{"message":"Too many attempts"}`, "Retry-After", "1800")}, 1, "", "answers 429: Too many attempts; try again in 30m0s"},
 		"no Cardea there": {[]func(http.ResponseWriter, *http.Request){answering(404, "<html>")}, 1, "", "answers 404: Not Found"},
-		"no seal there": {[]func(http.ResponseWriter, *http.Request){answering(500, `{"message":"Something went wrong"}`), answering(423, sealless), answering(423, sealless)}, 1, "",
-			"has no master key of tenant acme: make one with 'cardea custodian init', on the database that the node uses"},
-		"a seal a moment later": {[]func(http.ResponseWriter, *http.Request){answering(500, `{"message":"Something went wrong"}`), answering(423, sealless), answering(423, lockedStatus), accepted, answering(423, lockedStatus)}, 0,
-			"taken: 1 of 2", "the node does not know the tenant's master key yet: waiting 6s"},
+		"no seal there": {
+			[]func(http.ResponseWriter, *http.Request){answering(500, `{"message":"Something went wrong"}`), answering(423, sealless), answering(423, sealless)},
+			1, "",
+			"has no master key of tenant acme: make one with 'cardea custodian init', on the database that the node uses",
+		},
+		"a seal a moment later": {
+			[]func(http.ResponseWriter, *http.Request){answering(500, `{"message":"Something went wrong"}`), answering(423, sealless), answering(423, lockedStatus), accepted, answering(423, lockedStatus)},
+			0,
+			"taken: 1 of 2", "the node does not know the tenant's master key yet: waiting 6s",
+		},
 		"no JSON": {[]func(http.ResponseWriter, *http.Request){accepted, answering(200, "<html>")}, 1, "", "invalid character"},
-		"a message that steers the terminal": {[]func(http.ResponseWriter, *http.Request){answering(500, `{"message":"x\u001b[2J\ny"}`), answering(423, lockedStatus)}, 1, "",
-			"answers 500: x\uFFFD[2J\uFFFDy"},
+		"a message that steers the terminal": {
+			[]func(http.ResponseWriter, *http.Request){answering(500, `{"message":"x\u001b[2J\ny"}`), answering(423, lockedStatus)},
+			1, "",
+			"answers 500: x\uFFFD[2J\uFFFDy",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -86,8 +86,10 @@ func (c Config) validatePlain(v *validation, key string, t Tenant) {
 		key string
 		set bool
 	}{
-		{"public_key_file", t.PublicKeyFile != ""}, {"response_key_algorithm", t.ResponseKeyAlgorithm != ""},
-		{"response_signature", t.ResponseSignature != ""}, {"replay_window", t.ReplayWindow.Duration != 0},
+		{"public_key_file", t.PublicKeyFile != ""},
+		{"response_key_algorithm", t.ResponseKeyAlgorithm != ""},
+		{"response_signature", t.ResponseSignature != ""},
+		{"replay_window", t.ReplayWindow.Duration != 0},
 	} {
 		if s.set {
 			v.add(key+"."+s.key, `has no effect with envelope "plain"; set envelope = "jwe" or remove it`)

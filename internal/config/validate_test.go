@@ -157,8 +157,10 @@ func TestEveryRefusal(t *testing.T) {
 			`tenants.plain.replay_window: has no effect with envelope "plain"; set envelope = "jwe" or remove it`,
 		}},
 		"plain without clients": {plain(func(t *config.Tenant) { t.Clients = nil }), []string{danger}},
-		"plain, clients unasked": {func(c *config.Config) { c.Vault.TLS.ClientCertificates, c.Vault.TLS.ClientCAFile = "off", "" }, []string{danger,
-			`tenants.plain.clients: have no effect while vault.tls.client_certificates is "off"; set "required" or "optional" there`}},
+		"plain, clients unasked": {func(c *config.Config) { c.Vault.TLS.ClientCertificates, c.Vault.TLS.ClientCAFile = "off", "" }, []string{
+			danger,
+			`tenants.plain.clients: have no effect while vault.tls.client_certificates is "off"; set "required" or "optional" there`,
+		}},
 		"two master keys": {plain(func(t *config.Tenant) {
 			t.MasterKeyFile, t.SealedMasterKeyFile, t.InsecureMasterKeyWithoutCustodians = "m", "s", true
 		}), []string{"tenants.plain.master_key_file: and sealed_master_key_file exclude each other; keep one"}},
@@ -167,7 +169,8 @@ func TestEveryRefusal(t *testing.T) {
 		"client name":            {client(func(c *config.Client) { c.Name = "" }), []string{`tenants.plain.clients.name: "" cannot name a client, expected 1 to 64 letters, digits, spaces and . _ @ -`}},
 		"client twice": {plain(func(t *config.Tenant) { t.Clients = append(t.Clients, t.Clients[0]) }), []string{
 			"tenants.plain.clients.hyperswitch: the name is used twice in this tenant; the audit log could not tell the two apart",
-			"tenants.plain.clients.hyperswitch: another client of this tenant has the same certificate; join the two"}},
+			"tenants.plain.clients.hyperswitch: another client of this tenant has the same certificate; join the two",
+		}},
 		"client without certificate": {client(func(c *config.Client) { c.SubjectCN = "" }), []string{"tenants.plain.clients.hyperswitch: expected either fingerprint_sha256 or subject_cn"}},
 		"client with two":            {client(func(c *config.Client) { c.FingerprintSHA256 = strings.Repeat("0f", 32) }), []string{"tenants.plain.clients.hyperswitch: expected either fingerprint_sha256 or subject_cn"}},
 		"client fingerprint":         {client(func(c *config.Client) { c.FingerprintSHA256, c.SubjectCN = "abc", "" }), []string{"tenants.plain.clients.hyperswitch.fingerprint_sha256: expected the certificate's SHA-256 as 64 hex digits, as openssl x509 -noout -fingerprint -sha256 prints it"}},

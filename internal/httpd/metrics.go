@@ -56,13 +56,16 @@ func newMetrics(listener string, reg prometheus.Registerer) (*metrics, error) {
 	m := &metrics{
 		listener: listener,
 		requests: register(&r, prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "cardea_http_requests_total", Help: "Requests answered, by mux pattern."},
+			Name: "cardea_http_requests_total", Help: "Requests answered, by mux pattern.",
+		},
 			[]string{"listener", "route", "method", "status"})),
 		duration: register(&r, prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "cardea_http_request_duration_seconds", Help: "Time from the headers read to the handler's return.", Buckets: durationBuckets},
+			Name: "cardea_http_request_duration_seconds", Help: "Time from the headers read to the handler's return.", Buckets: durationBuckets,
+		},
 			[]string{"listener", "route"})),
 		reloads: register(&r, prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "cardea_tls_reloads_total", Help: "Loads of the TLS files; failed means that the ones before stay in use."},
+			Name: "cardea_tls_reloads_total", Help: "Loads of the TLS files; failed means that the ones before stay in use.",
+		},
 			[]string{"listener", "outcome"})),
 		inFlight:           r.gauge("cardea_http_requests_in_flight", "Requests being handled.", listener),
 		connections:        r.gauge("cardea_http_connections", "Open connections.", listener),
@@ -70,7 +73,8 @@ func newMetrics(listener string, reg prometheus.Registerer) (*metrics, error) {
 		panics:             r.counter("cardea_http_panics_total", "Requests whose handler panicked.", listener),
 		handshakeErrors:    r.counter("cardea_tls_handshake_errors_total", "TLS handshakes that failed.", listener),
 		certificateExpiry: register(&r, prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "cardea_tls_certificate_expiry_timestamp_seconds", Help: "End of validity of the certificate in use, Unix time."},
+			Name: "cardea_tls_certificate_expiry_timestamp_seconds", Help: "End of validity of the certificate in use, Unix time.",
+		},
 			[]string{"listener"})),
 	}
 	m.series.Store(&map[seriesKey]*series{})

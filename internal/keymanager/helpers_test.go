@@ -149,14 +149,18 @@ func newLocal(t testing.TB, m MasterKeys, i Inventory, change ...func(*LocalOpti
 
 // card is the context of a v1 record of a merchant.
 func card(tenant, merchant string) vault.RecordContext {
-	return vault.RecordContext{Tenant: tenant, Holder: merchant, Space: vault.SpaceV1, Customer: "c", Reference: "r",
-		Kind: vault.KindCard, CreatedAt: 1, ExpiresAt: 2}
+	return vault.RecordContext{
+		Tenant: tenant, Holder: merchant, Space: vault.SpaceV1, Customer: "c", Reference: "r",
+		Kind: vault.KindCard, CreatedAt: 1, ExpiresAt: 2,
+	}
 }
 
 // value is the context of a v2 record of an entity.
 func value(tenant, entity string) vault.RecordContext {
-	return vault.RecordContext{Tenant: tenant, Holder: entity, HolderSecret: make([]byte, 32), Space: vault.SpaceV2,
-		Reference: "r", Kind: vault.KindJSON, CreatedAt: 1}
+	return vault.RecordContext{
+		Tenant: tenant, Holder: entity, HolderSecret: make([]byte, 32), Space: vault.SpaceV2,
+		Reference: "r", Kind: vault.KindJSON, CreatedAt: 1,
+	}
 }
 
 func text() secret.Bytes { return secret.Copy([]byte("what is sealed")) }

@@ -283,8 +283,10 @@ func use[K comparable](ctx context.Context, l *Local, cache *keyCache[K], tenant
 // create makes a first key version. If another caller was faster, its key is
 // returned.
 func (l *Local) create(ctx context.Context, master secret.Bytes, tenant, holder string, p vault.Purpose) (vault.WrappedKey, error) {
-	w := vault.WrappedKey{ID: vault.NewKeyID(), Tenant: tenant, Holder: holder, Purpose: p, Version: 1,
-		State: vault.KeyActive, Mode: vault.ModeLocal, CreatedAt: vault.MicrosOf(l.now())}
+	w := vault.WrappedKey{
+		ID: vault.NewKeyID(), Tenant: tenant, Holder: holder, Purpose: p, Version: 1,
+		State: vault.KeyActive, Mode: vault.ModeLocal, CreatedAt: vault.MicrosOf(l.now()),
+	}
 	key := secret.Random(ciphertext.KeySize)
 	defer key.Destroy()
 	var err error
@@ -306,6 +308,8 @@ func unwrap(master secret.Bytes, w vault.WrappedKey) (*clearKey, error) {
 }
 
 func keyBinding(w vault.WrappedKey) ciphertext.KeyBinding {
-	return ciphertext.KeyBinding{Tenant: w.Tenant, Holder: w.Holder, Purpose: string(w.Purpose),
-		KeyID: uuid.UUID(w.ID), Version: w.Version, Mode: ciphertext.ModeLocal}
+	return ciphertext.KeyBinding{
+		Tenant: w.Tenant, Holder: w.Holder, Purpose: string(w.Purpose),
+		KeyID: uuid.UUID(w.ID), Version: w.Version, Mode: ciphertext.ModeLocal,
+	}
 }

@@ -196,8 +196,10 @@ func TestMutualTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	url := listen(t, s.api.Handler(), func(o *httpd.Options) {
-		o.TLS = &httpd.TLSOptions{CertificateFile: writePEM(t, "CERTIFICATE", serverCert.Raw), PrivateKeyFile: writePEM(t, "PRIVATE KEY", keyDER),
-			ClientCAFile: writePEM(t, "CERTIFICATE", ca.cert.Raw), ClientCertificates: httpd.ClientCertificatesOptional}
+		o.TLS = &httpd.TLSOptions{
+			CertificateFile: writePEM(t, "CERTIFICATE", serverCert.Raw), PrivateKeyFile: writePEM(t, "PRIVATE KEY", keyDER),
+			ClientCAFile: writePEM(t, "CERTIFICATE", ca.cert.Raw), ClientCertificates: httpd.ClientCertificatesOptional,
+		}
 	})
 	url = strings.Replace(url, "127.0.0.1", "localhost", 1)
 	client := func(certs ...tls.Certificate) *http.Client {

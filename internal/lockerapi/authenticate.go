@@ -37,8 +37,10 @@ func (x *exchange) authenticate(a *API) *fault {
 }
 
 func (x *exchange) principal(name, auth string, merchants, actions []string) iam.Principal {
-	return iam.Principal{Type: iam.TypeTenant, Name: name, Tenant: x.tenant.name, Auth: auth, IP: x.ip,
-		Merchants: merchants, Actions: actions}
+	return iam.Principal{
+		Type: iam.TypeTenant, Name: name, Tenant: x.tenant.name, Auth: auth, IP: x.ip,
+		Merchants: merchants, Actions: actions,
+	}
 }
 
 // authenticatePlain lets in a mapped client certificate; where none is mapped,
@@ -158,8 +160,10 @@ func (x *exchange) authenticateCustodian(a *API) *fault {
 	defer token.Destroy()
 	name, err := a.custodians.Authenticate(x.ctx, x.tenant.name, token, x.ip)
 	if err == nil {
-		x.who = iam.Principal{Type: iam.TypeCustodian, Name: name, Tenant: x.tenant.name, Auth: "bearer", IP: x.ip,
-			Actions: []string{"custodian:*"}}
+		x.who = iam.Principal{
+			Type: iam.TypeCustodian, Name: name, Tenant: x.tenant.name, Auth: "bearer", IP: x.ip,
+			Actions: []string{"custodian:*"},
+		}
 		return nil
 	}
 	return x.notACustodian(a, err)

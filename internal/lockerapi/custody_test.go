@@ -51,13 +51,15 @@ func lockedTenant(t *testing.T, form custodian.Form, n, k int) *ceremony {
 	if err != nil {
 		t.Fatal(err)
 	}
-	auth := &lockerapi.GuardedCustodians{Guard: guard, Now: clk.Now,
+	auth := &lockerapi.GuardedCustodians{
+		Guard: guard, Now: clk.Now,
 		Credentials: func(_ context.Context, tenant string) ([]custodian.Credential, error) {
 			if tenant != "acme" {
 				return nil, vault.ErrNotFound
 			}
 			return c.creds, nil
-		}}
+		},
+	}
 	c.server = serve(t, serverOptions{custodians: c.keeper, change: func(o *lockerapi.Options) { o.Custodians = auth; o.Now = clk.Now }})
 	c.clock = clk
 	return c

@@ -50,8 +50,10 @@ func TestEnvelopeTakesEveryAlgorithmOfTheContract(t *testing.T) {
 	}
 	for _, answerAlg := range answers {
 		for _, signature := range []string{"RS256", "ES256", ""} {
-			config := lockerapi.TenantConfig{Envelope: lockerapi.EnvelopeJWE, ClientKey: &clientRSA().PublicKey,
-				ResponseKeyAlgorithm: string(answerAlg), ResponseSignature: signature}
+			config := lockerapi.TenantConfig{
+				Envelope: lockerapi.EnvelopeJWE, ClientKey: &clientRSA().PublicKey,
+				ResponseKeyAlgorithm: string(answerAlg), ResponseSignature: signature,
+			}
 			client := *rsaClient()
 			if strings.HasPrefix(string(answerAlg), "ECDH") {
 				config.ClientKey, client = &clientEC().PublicKey, *ecClient()
@@ -125,8 +127,10 @@ func TestEnvelopeRefuses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	hmacSigner, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.HS256,
-		Key: pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: spki})}, nil)
+	hmacSigner, err := jose.NewSigner(jose.SigningKey{
+		Algorithm: jose.HS256,
+		Key:       pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: spki}),
+	}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -146,8 +146,10 @@ func parseRequest(t *testing.T, f txtar.File) request {
 		r.header.Set("Content-Type", "application/json")
 	}
 	r.body = strings.TrimSpace(body)
-	for n, text := range map[string]string{"<256>": strings.Repeat("x", 256), "<255>": strings.Repeat("ü", 255), "<2000>": strings.Repeat("y", 2000),
-		"<deep>": strings.Repeat("[", 70) + strings.Repeat("]", 70), "<63deep>": strings.Repeat("[", 63) + strings.Repeat("]", 63)} {
+	for n, text := range map[string]string{
+		"<256>": strings.Repeat("x", 256), "<255>": strings.Repeat("ü", 255), "<2000>": strings.Repeat("y", 2000),
+		"<deep>": strings.Repeat("[", 70) + strings.Repeat("]", 70), "<63deep>": strings.Repeat("[", 63) + strings.Repeat("]", 63),
+	} {
 		r.body = strings.ReplaceAll(r.body, n, text)
 	}
 	return r

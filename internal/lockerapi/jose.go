@@ -110,7 +110,9 @@ func (k ServerKeys) open(e *jweBody) ([]byte, jose.ContentEncryption, error) {
 		value []byte
 		limit int
 	}{
-		{"encryptedKey", e.key, maxEncryptedKey}, {"iv", e.iv, maxIV}, {"tag", e.tag, maxTag},
+		{"encryptedKey", e.key, maxEncryptedKey},
+		{"iv", e.iv, maxIV},
+		{"tag", e.tag, maxTag},
 		{"encryptedPayload", e.payload, len(e.payload)},
 	} {
 		if len(p.value) > p.limit || !canonicalBase64(p.value) {
@@ -188,8 +190,11 @@ func encodeJWE(b *buffer, compact string) error {
 	}
 	b.grow(len(compact) + 80)
 	for _, p := range [...]struct{ name, value string }{
-		{`{"header":"`, parts[0]}, {`","iv":"`, parts[2]}, {`","encryptedPayload":"`, parts[3]},
-		{`","tag":"`, parts[4]}, {`","encryptedKey":"`, parts[1]},
+		{`{"header":"`, parts[0]},
+		{`","iv":"`, parts[2]},
+		{`","encryptedPayload":"`, parts[3]},
+		{`","tag":"`, parts[4]},
+		{`","encryptedKey":"`, parts[1]},
 	} {
 		b.text(p.name)
 		b.text(p.value)

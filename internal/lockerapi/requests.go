@@ -53,8 +53,10 @@ type cardBody struct{ in vault.CardInput }
 
 var cardSpec = spec{
 	path: "card.",
-	names: []string{"card_number", "name_on_card", "card_exp_month", "card_exp_year",
-		"card_brand", "card_isin", "nick_name"},
+	names: []string{
+		"card_number", "name_on_card", "card_exp_month", "card_exp_year",
+		"card_brand", "card_isin", "nick_name",
+	},
 	required: 1 << 0,
 }
 

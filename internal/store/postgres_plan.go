@@ -207,8 +207,10 @@ func (a *recordArrays) add(u *unit) {
 }
 
 func (a *recordArrays) args() []any {
-	return []any{a.lookups, a.dedupes, a.holders, a.spaces, a.kinds, a.customers, a.references,
-		a.modes, a.keys, a.versions, a.sealed, a.created, a.expires}
+	return []any{
+		a.lookups, a.dedupes, a.holders, a.spaces, a.kinds, a.customers, a.references,
+		a.modes, a.keys, a.versions, a.sealed, a.created, a.expires,
+	}
 }
 
 func (a *recordArrays) reset() {

@@ -17,8 +17,10 @@ type recordRow struct {
 }
 
 func (c *recordRow) targets(r *vault.Record) []any {
-	return []any{&c.lookup, &c.dedupe, &r.HolderID, &c.space, &c.kind, &r.Customer, &r.Reference,
-		&c.mode, &c.key, &c.version, &r.Sealed, &c.created, &c.expires}
+	return []any{
+		&c.lookup, &c.dedupe, &r.HolderID, &c.space, &c.kind, &r.Customer, &r.Reference,
+		&c.mode, &c.key, &c.version, &r.Sealed, &c.created, &c.expires,
+	}
 }
 
 // fill completes r.
@@ -118,8 +120,10 @@ func recordArgs(r *vault.Record) []any {
 	if r.Dedupe != nil {
 		dedupe = r.Dedupe[:]
 	}
-	return []any{r.Lookup[:], dedupe, r.HolderID, int64(r.Space), int64(r.Kind), r.Customer, r.Reference,
-		int64(r.Mode), r.Key[:], int64(r.KeyVersion), r.Sealed, int64(r.CreatedAt), int64(r.ExpiresAt)}
+	return []any{
+		r.Lookup[:], dedupe, r.HolderID, int64(r.Space), int64(r.Kind), r.Customer, r.Reference,
+		int64(r.Mode), r.Key[:], int64(r.KeyVersion), r.Sealed, int64(r.CreatedAt), int64(r.ExpiresAt),
+	}
 }
 
 const (

@@ -67,9 +67,13 @@ func TestCardVectors(t *testing.T) {
 		card Card
 	}{
 		"number only": {"01" + visa + "ffff" + "ffff" + "ffff" + "ffff" + "ffff" + "ffff", Card{}},
-		"all fields": {"01" + visa + "0004" + "4a616e65" + "0002" + "3033" + "0004" + "32303330" + "0004" + "56495341" + "0006" + "343131313131" + "0000",
-			Card{Name: secret.Copy([]byte("Jane")), ExpMonth: secret.Copy([]byte("03")), ExpYear: secret.Copy([]byte("2030")),
-				Brand: secret.Copy([]byte("VISA")), ISIN: secret.Copy([]byte("411111")), Nick: secret.Copy(nil)}},
+		"all fields": {
+			"01" + visa + "0004" + "4a616e65" + "0002" + "3033" + "0004" + "32303330" + "0004" + "56495341" + "0006" + "343131313131" + "0000",
+			Card{
+				Name: secret.Copy([]byte("Jane")), ExpMonth: secret.Copy([]byte("03")), ExpYear: secret.Copy([]byte("2030")),
+				Brand: secret.Copy([]byte("VISA")), ISIN: secret.Copy([]byte("411111")), Nick: secret.Copy(nil),
+			},
+		},
 	} {
 		raw, err := hex.DecodeString(v.hex)
 		if err != nil {

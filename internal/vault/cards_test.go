@@ -20,8 +20,10 @@ func TestStoredCardComesBackWhole(t *testing.T) {
 	n := newNode(t, "acme")
 	for name, in := range map[string]*vault.CardInput{
 		"number only": {Number: text(amex)},
-		"all fields": {Number: text(" 4111 1111\t1111 1111 "), Name: text("Jörg Müller"), ExpMonth: text("03"), ExpYear: text("2030"),
-			Brand: text("VISA"), ISIN: text("411111"), Nick: text("work\x00card")},
+		"all fields": {
+			Number: text(" 4111 1111\t1111 1111 "), Name: text("Jörg Müller"), ExpMonth: text("03"), ExpYear: text("2030"),
+			Brand: text("VISA"), ISIN: text("411111"), Nick: text("work\x00card"),
+		},
 		"empty, not missing": {Number: text(mastercard), Name: text(""), Nick: text("")},
 		"longest":            {Number: text(visaOther), Name: secret.New(make([]byte, vault.MaxCardField))},
 	} {
@@ -72,8 +74,10 @@ func TestStoringACardAgain(t *testing.T) {
 		"other customer":                  {again: cardOf(vault.Owner{Tenant: "acme", Merchant: "m1", Customer: "c2"}, visa, "Jane"), other: true},
 		"other merchant":                  {again: cardOf(vault.Owner{Tenant: "acme", Merchant: "m2", Customer: "c1"}, visa, "Jane"), other: true},
 		"other tenant":                    {again: cardOf(vault.Owner{Tenant: "beta", Merchant: "m1", Customer: "c1"}, visa, "Jane"), other: true},
-		"merchant and customer run together": {again: cardOf(vault.Owner{Tenant: "acme", Merchant: "m1c", Customer: "1"}, visa, "Jane"),
-			other: true},
+		"merchant and customer run together": {
+			again: cardOf(vault.Owner{Tenant: "acme", Merchant: "m1c", Customer: "1"}, visa, "Jane"),
+			other: true,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -14,8 +14,10 @@ import (
 
 // audited is an entry to write by hand.
 func audited(n *node) audit.Entry {
-	return audit.Entry{ID: "01890000-0000-7000-8000-000000000000", Time: n.clock.now(), Node: "test",
-		Who: audit.Actor{Type: "system", Auth: "internal"}, Op: "x", Outcome: audit.Allowed, Result: "x"}
+	return audit.Entry{
+		ID: "01890000-0000-7000-8000-000000000000", Time: n.clock.now(), Node: "test",
+		Who: audit.Actor{Type: "system", Auth: "internal"}, Op: "x", Outcome: audit.Allowed, Result: "x",
+	}
 }
 
 // sealed is a vault with a real keeper whose tenant is sealed among custodians.

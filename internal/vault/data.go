@@ -60,8 +60,10 @@ func (s *Service) StoreData(ctx context.Context, who iam.Principal, d Datum, val
 		if err != nil {
 			return err
 		}
-		rec := Record{Lookup: d.lookup(), HolderID: holder.ID, Space: SpaceV2, Kind: KindJSON,
-			Reference: d.VaultID, CreatedAt: now, ExpiresAt: expires}
+		rec := Record{
+			Lookup: d.lookup(), HolderID: holder.ID, Space: SpaceV2, Kind: KindJSON,
+			Reference: d.VaultID, CreatedAt: now, ExpiresAt: expires,
+		}
 		if err := s.seal(ctx, &rec, rec.context(d.owner(), holder.Secret), value); err != nil {
 			return err
 		}

@@ -154,8 +154,10 @@ func must[T any](v T, err error) T {
 //	    openssl dgst -sha512 -mac HMAC -macopt key:KEY
 var fingerprintVectors = []struct{ key, data, want string }{
 	{"key", visa, "07abda4331bfb1e7444697193b32d25e9117b037a18cec32a8d67dcd3e69c1743e3f6162a58ca6ae5910b56444744166476b89b8da7909d1e8ed54bdb0126b2e"},
-	{"a-much-longer-key-than-the-block-size-of-sha-512-is-which-is-one-hundred-and-twenty-eight-bytes-so-that-it-is-hashed-first-0123456789", amex,
-		"af654d3706e64a355858a27d70eae9b19487a21b8ba8744268589a3968dcf327c9faf1e6e8be4ef165afdc279cb081e06e9275356932cd83b08fb3713b680c6a"},
+	{
+		"a-much-longer-key-than-the-block-size-of-sha-512-is-which-is-one-hundred-and-twenty-eight-bytes-so-that-it-is-hashed-first-0123456789", amex,
+		"af654d3706e64a355858a27d70eae9b19487a21b8ba8744268589a3968dcf327c9faf1e6e8be4ef165afdc279cb081e06e9275356932cd83b08fb3713b680c6a",
+	},
 	{"k", "", "7c3365578e294724d71486f8f0003e26717b88d86dbe1291cb2e13a422af2e0aa93136c7b485414ac8b4c260967c3a8dd8302b22248c75e9870e9e8a6856c1b1"},
 }
 

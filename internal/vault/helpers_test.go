@@ -53,8 +53,10 @@ func (c *clock) pass(d time.Duration) {
 
 // client is a tenant's application that may do everything there.
 func client(tenant string) iam.Principal {
-	return iam.Principal{Type: iam.TypeTenant, Name: "shop", Tenant: tenant, Auth: "mtls",
-		IP: netip.MustParseAddr("192.0.2.7"), Merchants: []string{"*"}, Actions: []string{"*"}}
+	return iam.Principal{
+		Type: iam.TypeTenant, Name: "shop", Tenant: tenant, Auth: "mtls",
+		IP: netip.MustParseAddr("192.0.2.7"), Merchants: []string{"*"}, Actions: []string{"*"},
+	}
 }
 
 func operator() iam.Principal {

@@ -35,8 +35,10 @@ func TestOperationTableIsWhole(t *testing.T) {
 			t.Errorf("%s gives out cardholder data of a locked tenant", op.Name)
 		}
 		names[op.Name], actions[op.Action] = true, true
-		e := audit.Entry{ID: "01890000-0000-7000-8000-000000000000", Time: newClock().now(), Node: "n", Who: audit.Actor{Type: "system", Auth: "internal"},
-			Op: op.Name, PCI: op.PCI, Resource: audit.Resource{Kind: op.Kind}, Outcome: audit.Allowed, Result: "x"}
+		e := audit.Entry{
+			ID: "01890000-0000-7000-8000-000000000000", Time: newClock().now(), Node: "n", Who: audit.Actor{Type: "system", Auth: "internal"},
+			Op: op.Name, PCI: op.PCI, Resource: audit.Resource{Kind: op.Kind}, Outcome: audit.Allowed, Result: "x",
+		}
 		if _, err := e.Seal(); err != nil {
 			t.Errorf("%s cannot be in the log: %v", op.Name, err)
 		}

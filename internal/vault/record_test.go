@@ -21,8 +21,10 @@ func TestLookupsOfDifferentRecordsDiffer(t *testing.T) {
 	}
 	short := rapid.StringMatching(`[ab]{0,3}`) // so that boundaries move
 	draw := rapid.Custom(func(t *rapid.T) id {
-		return id{short.Draw(t, "tenant"), short.Draw(t, "holder"), vault.Space(rapid.IntRange(1, 2).Draw(t, "space")),
-			short.Draw(t, "customer"), short.Draw(t, "reference")}
+		return id{
+			short.Draw(t, "tenant"), short.Draw(t, "holder"), vault.Space(rapid.IntRange(1, 2).Draw(t, "space")),
+			short.Draw(t, "customer"), short.Draw(t, "reference"),
+		}
 	})
 	of := func(i id) vault.Lookup { return vault.LookupOf(i.tenant, i.holder, i.space, i.customer, i.reference) }
 	rapid.Check(t, func(t *rapid.T) {

@@ -167,8 +167,10 @@ func masterAndBranchKeys(t *testing.T, n *node) [][]byte {
 		if err != nil {
 			t.Fatal(err)
 		}
-		clear, err := ciphertext.UnwrapKey(master, ciphertext.KeyBinding{Tenant: "acme", Holder: k.holder, Purpose: string(k.purpose),
-			KeyID: uuid.UUID(w.ID), Version: w.Version, Mode: ciphertext.ModeLocal}, w.Wrapped)
+		clear, err := ciphertext.UnwrapKey(master, ciphertext.KeyBinding{
+			Tenant: "acme", Holder: k.holder, Purpose: string(k.purpose),
+			KeyID: uuid.UUID(w.ID), Version: w.Version, Mode: ciphertext.ModeLocal,
+		}, w.Wrapped)
 		if err != nil {
 			t.Fatal(err)
 		}

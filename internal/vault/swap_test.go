@@ -91,8 +91,10 @@ func swapVault(t *testing.T) (*vault.Service, *rows, []placed) {
 	card(owner, "r3", "", "opaque one", nil)
 	card(vault.Owner{Tenant: "acme", Merchant: "m1", Customer: "c2"}, "r3", "", "opaque two", nil)
 	for i, d := range []vault.Datum{
-		{Tenant: "acme", Entity: "m1", VaultID: "r1"}, {Tenant: "acme", Entity: "m1", VaultID: "r2"},
-		{Tenant: "acme", Entity: "m2", VaultID: "r1"}, {Tenant: "beta", Entity: "m1", VaultID: "r1"},
+		{Tenant: "acme", Entity: "m1", VaultID: "r1"},
+		{Tenant: "acme", Entity: "m1", VaultID: "r2"},
+		{Tenant: "acme", Entity: "m2", VaultID: "r1"},
+		{Tenant: "beta", Entity: "m1", VaultID: "r1"},
 	} {
 		value := `{"n":` + string(rune('1'+i)) + `}`
 		storeValue(t, s, d, value, nil, false)

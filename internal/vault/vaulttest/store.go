@@ -223,8 +223,10 @@ func (s *Store) Expired(_ context.Context, now vault.Micros, limit int) ([]vault
 			continue
 		}
 		h := s.holderByID[r.HolderID]
-		out = append(out, vault.ExpiredRecord{Lookup: l, Tenant: h.Tenant, Holder: h.Name, Space: r.Space, Kind: r.Kind,
-			Customer: r.Customer, Reference: r.Reference, ExpiresAt: r.ExpiresAt})
+		out = append(out, vault.ExpiredRecord{
+			Lookup: l, Tenant: h.Tenant, Holder: h.Name, Space: r.Space, Kind: r.Kind,
+			Customer: r.Customer, Reference: r.Reference, ExpiresAt: r.ExpiresAt,
+		})
 	}
 	slices.SortFunc(out, func(a, b vault.ExpiredRecord) int { return cmp.Compare(a.ExpiresAt, b.ExpiresAt) })
 	return out[:min(limit, len(out))], nil
