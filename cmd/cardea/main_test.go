@@ -13,6 +13,11 @@ import (
 // TestMain makes this test binary the program cardea wherever scripts or shells
 // look for it.
 func TestMain(m *testing.M) {
+	// Under the race detector a program sleeps for a second before it exits, and
+	// there are hundreds of them.
+	if os.Getenv("GORACE") == "" {
+		os.Setenv("GORACE", "atexit_sleep_ms=0") //nolint:errcheck // a valid name never fails
+	}
 	testscript.Main(m, map[string]func(){
 		"cardea":      main,
 		"cardea-curl": curlMain,
@@ -32,6 +37,7 @@ func TestScripts(t *testing.T) {
 		RequireUniqueNames:  true,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("GODEBUG", os.Getenv("GODEBUG")) // scripts of a FIPS run are FIPS runs
+			env.Setenv("GORACE", os.Getenv("GORACE"))
 			env.Setenv("EXAMPLE", example)
 			env.Setenv("TENANT", "x-tenant-id: acme")
 			env.Setenv("JSON", "content-type: application/json")
