@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
@@ -22,4 +23,9 @@ func (s *Store) VacuumSQLite(ctx context.Context) error {
 	defer c.close()
 	d.vacuum(ctx, c)
 	return nil
+}
+
+// ApplySettings sets what the server knows of names and values.
+func ApplySettings(ctx context.Context, conn *pgx.Conn, settings [][2]string) error {
+	return sessionSettings(settings).apply(ctx, conn)
 }

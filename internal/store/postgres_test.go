@@ -5,10 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"cardea/internal/store"
@@ -222,6 +225,75 @@ func TestSharedReadsAreNotShared(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestSettingsThatAnEngineLacksAreLeftOut: other engines speak the protocol and
+// have other settings.
+func TestSettingsThatAnEngineLacksAreLeftOut(t *testing.T) {
+	t.Parallel()
+	conn, err := pgx.Connect(t.Context(), storetest.Postgres(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	if _, err := conn.Exec(t.Context(), "SET synchronous_commit = off"); err != nil {
+		t.Fatal(err)
+	}
+	err = store.ApplySettings(t.Context(), conn, [][2]string{{"lock_timeout", "7s"}, {"cardea_has_no_such_setting", "1"}, {"jit", "off"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"lock_timeout": "7s", "jit": "off", "synchronous_commit": "on"} {
+		var got string
+		if err := conn.QueryRow(t.Context(), "SELECT current_setting($1)", name).Scan(&got); err != nil || got != want {
+			t.Errorf("%s is %q, want %q; %v", name, got, want, err)
+		}
+	}
+	if _, err := conn.Exec(t.Context(), "SET synchronous_commit = remote_apply"); err != nil {
+		t.Fatal(err)
+	}
+	if err := store.ApplySettings(t.Context(), conn, nil); err != nil {
+		t.Fatal(err)
+	}
+	var got string
+	if err := conn.QueryRow(t.Context(), "SHOW synchronous_commit").Scan(&got); err != nil || got != "remote_apply" {
+		t.Errorf("synchronous_commit is %q, %v: a stricter setting must stay", got, err)
+	}
+}
+
+// TestStatementTimeoutIsThatOfTheOptions: a commit that another transaction blocks
+// ends, and the store goes on.
+func TestStatementTimeoutIsThatOfTheOptions(t *testing.T) {
+	t.Parallel()
+	url := storetest.Postgres(t)
+	s := storetest.Open(t, url, func(o *store.Options) { o.StatementTimeout = 100 * time.Millisecond })
+	h := storetest.Holder(t, s)
+	blocker, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer blocker.Close(context.Background())
+	if _, err := blocker.Exec(t.Context(), "BEGIN; LOCK TABLE record"); err != nil {
+		t.Fatal(err)
+	}
+	r := storetest.Record(h.ID)
+	if _, err := s.PutRecord(t.Context(), r, storetest.Entry(t, r.Reference)); !errors.Is(err, vault.ErrUnavailable) || !strings.Contains(err.Error(), "nothing was written") {
+		t.Errorf("put on a table that is locked: %v", err)
+	}
+	if _, err := s.Record(t.Context(), r.Lookup); !errors.Is(err, vault.ErrUnavailable) {
+		t.Errorf("read of a table that is locked: %v", err)
+	}
+	if _, err := blocker.Exec(t.Context(), "ROLLBACK"); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		if _, err := s.PutRecord(t.Context(), r, storetest.Entry(t, r.Reference)); err == nil {
+			break
+		} else if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+	}
+	storetest.Verify(t, s)
 }
 
 func TestMetricsTellOfTheStore(t *testing.T) {
