@@ -102,8 +102,10 @@ insecure_master_key_without_custodians = true
 		{"/api/v2/vault/retrieve", `{"entity_id":"e","vault_id":"v"}`},
 		{"/api/v2/vault/delete", `{"entity_id":"e","vault_id":"v"}`},
 	} {
-		r := curl{url: s.vault + c.path, method: http.MethodPost, body: c.body,
-			header: http.Header{"Content-Type": {"application/json"}, "X-Tenant-Id": {"acme"}}}
+		r := curl{
+			url: s.vault + c.path, method: http.MethodPost, body: c.body,
+			header: http.Header{"Content-Type": {"application/json"}, "X-Tenant-Id": {"acme"}},
+		}
 		if res, body, err := r.do(); err != nil || res.StatusCode != http.StatusOK {
 			t.Errorf("%s: %v %s", c.path, err, body)
 		}
