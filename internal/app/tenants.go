@@ -22,22 +22,27 @@ import (
 )
 
 // applyTenants makes the tenants of cfg the ones that are served: in the vault, in
-// the API, and in the keeper of their master keys.
+// the API, and in the keeper of their master keys. What can be wrong is found
+// before anything changes.
 func (a *App) applyTenants(ctx context.Context, cfg config.Config) error {
 	api := map[string]lockerapi.TenantConfig{}
+	seals := map[string]custodian.Source{}
 	var domain []vault.Tenant
 	for name, t := range cfg.Tenants {
 		c, err := apiTenant(t, cfg.Limits)
+		if err == nil {
+			seals[name], err = a.sealOf(ctx, name, t)
+		}
 		if err != nil {
 			return fmt.Errorf("tenants.%s: %w", name, err)
 		}
 		api[name] = c
 		domain = append(domain, vault.Tenant{Name: name, Mode: vault.ModeLocal, LazyHolders: t.LazyHolders})
 	}
-	before := a.gate.Tenants.Names()
 	if err := a.api.SetTenants(api); err != nil {
 		return fmt.Errorf("tenants: %w", err)
 	}
+	before := a.gate.Tenants.Names()
 	a.gate.Tenants.Replace(domain...)
 	for _, name := range before {
 		if _, stays := cfg.Tenants[name]; !stays {
@@ -45,8 +50,8 @@ func (a *App) applyTenants(ctx context.Context, cfg config.Config) error {
 			a.local.Forget(name)
 		}
 	}
-	for name, t := range cfg.Tenants {
-		if err := a.applySeal(ctx, name, t); err != nil {
+	for name, seal := range seals {
+		if err := a.takeUp(name, seal); err != nil {
 			return fmt.Errorf("tenants.%s: %w", name, err)
 		}
 	}
@@ -57,34 +62,38 @@ func (a *App) applyTenants(ctx context.Context, cfg config.Config) error {
 	return a.gate.Record(ctx, iam.System("node"), vault.OpTenantsLd, vault.Target{}, "loaded", fmt.Sprintf("tenants %v", now))
 }
 
-// applySeal tells the keeper where a tenant's master key comes from. A tenant
-// whose custodians have not been made yet stays locked.
-func (a *App) applySeal(ctx context.Context, name string, t config.Tenant) error {
+// sealOf is where a tenant's master key comes from. A tenant whose custodians have
+// not been made yet stays locked.
+func (a *App) sealOf(ctx context.Context, name string, t config.Tenant) (custodian.Source, error) {
 	switch {
 	case t.MasterKey.Present():
-		if err := a.keeper.SetTenant(name, plainMaster{t.MasterKey}); err != nil {
-			return err
-		}
-		if err := a.keeper.Unlock(name); err != nil && !errors.Is(err, custodian.ErrUnlocked) {
-			return err
-		}
-		return nil
+		return plainMaster{t.MasterKey}, nil
 	case t.SealedMasterKey.Present():
-		s, err := LockerSeal(t)
-		if err != nil {
-			return err
-		}
-		return a.keeper.SetTenant(name, s)
+		return LockerSeal(t)
 	}
 	s, err := a.ceremonies.Seal(ctx, name)
 	if errors.Is(err, vault.ErrNotFound) {
 		a.log.WarnContext(ctx, "tenant has no master key yet: make one with 'cardea custodian init'", slog.String("tenant", name))
-		return a.keeper.SetTenant(name, noSeal{name})
+		return noSeal{name}, nil
 	}
-	if err != nil {
+	return s, err
+}
+
+// takeUp gives a tenant its seal. A master key that stands in a file needs no
+// custodians.
+func (a *App) takeUp(name string, seal custodian.Source) error {
+	if err := a.keeper.SetTenant(name, seal); err != nil {
 		return err
 	}
-	return a.keeper.SetTenant(name, s)
+	if _, plain := seal.(plainMaster); plain {
+		if err := a.keeper.Unlock(name); err != nil && !errors.Is(err, custodian.ErrUnlocked) {
+			return err
+		}
+	}
+	if !a.keeper.Unlocked(name) { // perhaps since now: the seal may be of another master key
+		a.local.Forget(name)
+	}
+	return nil
 }
 
 // LockerSeal is the master key that the Hyperswitch locker sealed, of a tenant that
@@ -104,10 +113,7 @@ func (a *App) refreshSeals(ctx context.Context) {
 		}
 		s, err := a.ceremonies.Seal(ctx, name)
 		if err == nil {
-			err = a.keeper.SetTenant(name, s)
-		}
-		if !a.keeper.Unlocked(name) { // perhaps since now: the seal may be of another master key
-			a.local.Forget(name)
+			err = a.takeUp(name, s)
 		}
 		if err != nil && !errors.Is(err, vault.ErrNotFound) && ctx.Err() == nil {
 			a.log.WarnContext(ctx, "seal not read, the one in memory stays", slog.String("tenant", name), slog.Any("error", err))
@@ -118,7 +124,11 @@ func (a *App) refreshSeals(ctx context.Context) {
 // TakeUpSeals makes the keeper use the seals as they are in the store now.
 func (a *App) TakeUpSeals(ctx context.Context) error {
 	for name, t := range a.current().Tenants {
-		if err := a.applySeal(ctx, name, t); err != nil {
+		seal, err := a.sealOf(ctx, name, t)
+		if err == nil {
+			err = a.takeUp(name, seal)
+		}
+		if err != nil {
 			return fmt.Errorf("tenants.%s: %w", name, err)
 		}
 	}
@@ -138,7 +148,7 @@ func (p plainMaster) Open([]custodian.Part) (secret.Bytes, error) {
 // noSeal is a tenant whose custodians have not been made.
 type noSeal struct{ tenant string }
 
-var errNoSeal = errors.New("the tenant has no master key yet: make one with 'cardea custodian init'")
+var errNoSeal error = &vault.ValidationError{Field: "tenant", Reason: "has no master key yet: make one with 'cardea custodian init'"}
 
 func (s noSeal) Info() custodian.Info {
 	return custodian.Info{Tenant: s.tenant, Form: custodian.FormShares, Threshold: 1}
