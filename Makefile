@@ -18,7 +18,7 @@ fips: ## the whole suite with the FIPS 140-3 module on
 	GODEBUG=fips140=on $(GO) test ./...
 
 crash: ## SIGKILL under load, many times, on both databases
-	$(GO) test ./internal/apptest -run Crash -count=1 -timeout 30m -args -crash.rounds=40
+	$(GO) test ./internal/apptest -run Crash -v -count=1 -timeout 30m -args -crash.rounds=40
 
 fuzz: ## FUZZTIME for each fuzz target
 	./.ci/fuzz $(FUZZTIME)

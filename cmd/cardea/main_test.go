@@ -16,7 +16,7 @@ func TestMain(m *testing.M) {
 	// Under the race detector a program sleeps for a second before it exits, and
 	// there are hundreds of them.
 	if os.Getenv("GORACE") == "" {
-		os.Setenv("GORACE", "atexit_sleep_ms=0") //nolint:errcheck // a valid name never fails
+		os.Setenv("GORACE", "atexit_sleep_ms=0")
 	}
 	testscript.Main(m, map[string]func(){
 		"cardea":      main,
