@@ -123,6 +123,9 @@ func measurePostgres(ctx context.Context, o options, r *report, exe, dir string)
 	if err != nil {
 		return err
 	}
+	if err := settle(ctx, dsn); err != nil {
+		return err
+	}
 	storeBound, readBound := perSecond(http+cryptoCost+b.pair), perSecond(http+cryptoCost+b.read+b.audit)
 	r.add(row{what: "PostgreSQL store, a transaction a request: bound", rate: perSecond(http + cryptoCost + b.plain), note: "what group commit is compared with"})
 	return measureDatabase(ctx, o, r, exe, "PostgreSQL", serverOptions{database: dsn, dir: dir}, storeBound, readBound)
