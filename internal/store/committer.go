@@ -46,6 +46,7 @@ type committer struct {
 	ctx      context.Context // the goroutine's own, without a deadline
 	state    logState
 	next     []*unit // taken, not yet answered
+	reads    []*unit // taken, to be answered before the next commit
 	units    []*unit // those of next that are being committed
 	usual    int     // units in the largest of the last commits
 	entries  []audit.Sealed
@@ -114,23 +115,31 @@ func (c *committer) loop() {
 	}
 }
 
-// collect waits for a unit and takes what else is there. It returns false when
-// all are answered and no more will come.
+// collect waits for a unit and takes what else is there. It answers reads at once
+// and returns when there is something to commit, or false when all are answered
+// and no more will come.
 func (c *committer) collect() bool {
-	if len(c.next) == 0 {
-		u, ok := <-c.queue
-		if !ok {
-			return false
+	for n := 0; ; n++ {
+		if len(c.next) == 0 {
+			u, ok := <-c.queue
+			if !ok {
+				return false
+			}
+			c.take(u)
 		}
-		c.take(u)
-	}
-	// Callers that the last commit has woken may be about to queue their next
-	// unit: to let them first makes one commit of what would be two. Nobody is
-	// waited for, and a caller that is alone loses nothing.
-	for n := 0; c.drain() && len(c.next) < c.usual && n < maxYields; n++ {
+		more := c.drain()
+		c.answerReads()
+		if len(c.next) == 0 {
+			continue
+		}
+		if !more || len(c.next) >= c.usual || n >= maxYields {
+			return true
+		}
+		// Callers that the last commit or a read has woken may be about to queue
+		// their next unit: to let them first makes one commit of what would be two.
+		// Nobody is waited for, and a caller that is alone loses nothing.
 		runtime.Gosched()
 	}
-	return true
 }
 
 // drain takes what is queued. It returns false if no more will come now.
@@ -151,7 +160,11 @@ func (c *committer) drain() bool {
 
 // take makes u the committer's, unless its caller has left.
 func (c *committer) take(u *unit) {
-	if u.state.CompareAndSwap(queued, taken) {
+	switch {
+	case !u.state.CompareAndSwap(queued, taken):
+	case u.kind == kindRead:
+		c.reads = append(c.reads, u)
+	default:
 		c.next = append(c.next, u)
 	}
 }

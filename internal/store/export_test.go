@@ -29,3 +29,12 @@ func (s *Store) VacuumSQLite(ctx context.Context) error {
 func ApplySettings(ctx context.Context, conn *pgx.Conn, settings [][2]string) error {
 	return sessionSettings(settings).apply(ctx, conn)
 }
+
+// BetweenCommits runs fn on the goroutine that commits.
+func (s *Store) BetweenCommits(ctx context.Context, fn func()) error {
+	return s.com.outside(ctx, func(context.Context, writer) error { fn(); return nil })
+}
+
+// LoseWriter makes the store believe that its writing connection broke. It is
+// called between two commits.
+func (s *Store) LoseWriter(cause error) { s.com.lose(cause) }

@@ -176,8 +176,23 @@ func (d *sqliteDB) view(ctx context.Context, fn func(context.Context, session) e
 	}
 }
 
+// point is view for a point read. It asks the writing connection, whose cache of
+// pages its own commits keep up to date: those that only read start with an empty
+// one after each commit.
+func (d *sqliteDB) point(ctx context.Context, fn func(context.Context, session) error) error {
+	com := d.com()
+	if com == nil { // read-only
+		return d.view(ctx, fn)
+	}
+	err := com.view(ctx, fn)
+	if errors.Is(err, errElsewhere) {
+		return d.view(ctx, fn)
+	}
+	return err
+}
+
 func (d *sqliteDB) record(ctx context.Context, l vault.Lookup) (r *vault.Record, err error) {
-	err = d.view(ctx, func(ctx context.Context, s session) error {
+	err = d.point(ctx, func(ctx context.Context, s session) error {
 		r, err = selectRecord(ctx, s, byLookup, l[:])
 		return err
 	})
@@ -185,7 +200,7 @@ func (d *sqliteDB) record(ctx context.Context, l vault.Lookup) (r *vault.Record,
 }
 
 func (d *sqliteDB) recordAndHolder(ctx context.Context, l vault.Lookup) (r *vault.Record, h *vault.Holder, err error) {
-	err = d.view(ctx, func(ctx context.Context, s session) error {
+	err = d.point(ctx, func(ctx context.Context, s session) error {
 		var c recordAndHolderRow
 		r, h = new(vault.Record), new(vault.Holder)
 		found, err := queryOne(ctx, s, c.targets(r, h), selectRecordAndHolder+"r.lookup = $1", l[:])
@@ -199,7 +214,7 @@ func (d *sqliteDB) recordAndHolder(ctx context.Context, l vault.Lookup) (r *vaul
 }
 
 func (d *sqliteDB) fingerprint(ctx context.Context, hash vault.MAC) (id string, found bool, err error) {
-	err = d.view(ctx, func(ctx context.Context, s session) error {
+	err = d.point(ctx, func(ctx context.Context, s session) error {
 		id, found, err = selectFingerprint(ctx, s, &hash)
 		return err
 	})
@@ -207,7 +222,7 @@ func (d *sqliteDB) fingerprint(ctx context.Context, hash vault.MAC) (id string, 
 }
 
 func (d *sqliteDB) holder(ctx context.Context, tenant, name string) (h *vault.Holder, err error) {
-	err = d.view(ctx, func(ctx context.Context, s session) error {
+	err = d.point(ctx, func(ctx context.Context, s session) error {
 		h, err = selectHolder(ctx, s, tenant, name)
 		return err
 	})

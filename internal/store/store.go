@@ -134,7 +134,7 @@ func (s *Store) start(ctx context.Context, o Options) error {
 			ctx: context.WithoutCancel(background),
 		}
 		s.com.extended = s.com.extendByUnits
-		s.met.gauge("queue_depth", "Units that wait for a commit.", func() float64 { return float64(len(s.com.queue)) })
+		s.met.gauge("queue_depth", "Units that wait for the committer.", func() float64 { return float64(len(s.com.queue)) })
 		s.met.gauge("log_entries", "Entries in the audit log of this node.", func() float64 { return float64(s.com.size.Load()) })
 	}
 	if err := s.met.register(s.registry); err != nil {

@@ -25,6 +25,8 @@ const (
 	kindClosure
 	// kindOutside runs a function on the writing connection with no transaction open.
 	kindOutside
+	// kindRead reads between two transactions.
+	kindRead
 )
 
 // The states of a unit: whoever moves it from queued decides its fate.
@@ -56,6 +58,7 @@ type unit struct {
 	key        vault.WrappedKey
 	run        closureFunc
 	outside    func(context.Context, writer) error
+	read       func(context.Context, session) error
 	outcome
 }
 
