@@ -15,17 +15,17 @@ import (
 // of lower layers, never a sibling. A new package must be put here.
 var layers = [][]string{
 	{"internal/secret"},
-	{"internal/pan", "internal/iam", "internal/ciphertext", "internal/audit", "internal/httpd"},
-	{"internal/config", "internal/custodian", "internal/sigv4"},
-	{"internal/vault"},
-	{"internal/keymanager", "internal/store", "internal/lockerapi"},
+	{"internal/pan", "internal/iam", "internal/ciphertext", "internal/keyspec", "internal/audit", "internal/httpd"},
+	{"internal/config", "internal/custodian", "internal/sigv4", "internal/cloudtrail"},
+	{"internal/vault", "internal/kms", "internal/identity"},
+	{"internal/keymanager", "internal/store", "internal/lockerapi", "internal/kmsapi", "internal/hsm/soft", "internal/hsm/pkcs11"},
 	{"internal/app"},
 	{"internal/cli"},
 	{"cmd/cardea"},
 }
 
 // testOnly are packages that only tests and benchmarks use; their own imports are free.
-var testOnly = []string{"internal/store/storetest", "internal/vault/vaulttest", "internal/apptest", "bench"}
+var testOnly = []string{"internal/store/storetest", "internal/vault/vaulttest", "internal/kms/kmstest", "internal/hsm/hsmtest", "internal/apptest", "bench"}
 
 // forbidden are imports that would put a concern into the wrong layer.
 var forbidden = map[string][]string{
@@ -35,6 +35,10 @@ var forbidden = map[string][]string{
 	"internal/audit":      {"net/http", "database/sql"},
 	"internal/custodian":  {"net/http", "database/sql", "math/rand", "math/rand/v2"},
 	"internal/vault":      {"net/http", "database/sql", "math/rand", "math/rand/v2"},
+	"internal/keyspec":    {"net/http", "database/sql", "math/rand", "math/rand/v2"},
+	"internal/kms":        {"net/http", "database/sql", "math/rand", "math/rand/v2"},
+	"internal/identity":   {"net/http", "database/sql", "math/rand", "math/rand/v2"},
+	"internal/kmsapi":     {"database/sql"},
 	"internal/keymanager": {"database/sql", "math/rand", "math/rand/v2"},
 	"internal/lockerapi":  {"database/sql"},
 }

@@ -43,6 +43,7 @@ type Entry struct {
 	Outcome   Outcome   `json:"outcome"`
 	Result    string    `json:"result"`           // code: "stored", "not_found"
 	Detail    string    `json:"detail,omitempty"` // free
+	Call      *Call     `json:"call,omitempty"`   // of the key service only
 }
 
 // Actor is who did it.

@@ -1,0 +1,132 @@
+package kms
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"time"
+
+	"cardea/internal/iam"
+	"cardea/internal/keyspec"
+)
+
+// Options of a Service. Node, Store, Soft, Secrets, Accounts and Regions are required.
+type Options struct {
+	Node      string // name in the audit log
+	Store     Store
+	Soft      Backend // of keys that are in no custom key store
+	Secrets   Secrets
+	KeyStores KeyStores // nil: there are no clusters
+
+	// Accounts tells whether an account exists here, and Principal whether a
+	// principal's ARN does: policies and grants that name others are refused.
+	Accounts  func(account string) bool
+	Principal func(ctx context.Context, arn string) bool
+	Regions   []string
+
+	Now    func() time.Time // default time.Now
+	Logger *slog.Logger     // default discards
+	Limits Limits           // zero members are AWS's
+}
+
+// Limits are AWS's resource quotas, in things a key or a Region.
+type Limits struct {
+	Keys              int // in an account and Region; 100,000
+	Aliases           int // a key; 50
+	Grants            int // a key; 50,000
+	KeyStores         int // 10
+	OnDemandRotations int // a key; 25
+}
+
+// Service performs the operations of the KMS API. It is safe for concurrent use.
+type Service struct {
+	node      string
+	store     Store
+	soft      Backend
+	secrets   Secrets
+	keyStores KeyStores
+	accounts  func(string) bool
+	principal func(context.Context, string) bool
+	regions   []string
+	now       func() time.Time
+	log       *slog.Logger
+	limits    Limits
+	cache     *cache
+	usage     usageBook
+	connected connections
+}
+
+// New makes a service. Call RunJobs to let time pass for its keys, and Close at the end.
+func New(o Options) (*Service, error) {
+	if o.Node == "" || o.Store == nil || o.Soft == nil || o.Secrets == nil || o.Accounts == nil || len(o.Regions) == 0 {
+		return nil, errors.New("kms: Node, Store, Soft, Secrets, Accounts and Regions are required")
+	}
+	s := &Service{
+		node: o.Node, store: o.Store, soft: o.Soft, secrets: o.Secrets, keyStores: o.KeyStores, accounts: o.Accounts, principal: o.Principal,
+		regions: slices.Clone(o.Regions), now: o.Now, log: o.Logger, limits: o.Limits,
+	}
+	if s.now == nil {
+		s.now = time.Now //nolint:forbidigo // the default of the injected clock
+	}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.principal == nil {
+		s.principal = func(context.Context, string) bool { return true }
+	}
+	or := func(p *int, v int) {
+		if *p <= 0 {
+			*p = v
+		}
+	}
+	or(&s.limits.Keys, 100_000)
+	or(&s.limits.Aliases, 50)
+	or(&s.limits.Grants, 50_000)
+	or(&s.limits.KeyStores, 10)
+	or(&s.limits.OnDemandRotations, 25)
+	s.cache = newCache(s.store)
+	return s, nil
+}
+
+// Close makes last uses durable. No method may be called afterwards.
+func (s *Service) Close(ctx context.Context) error { return s.usage.flush(ctx, s.store) }
+
+// Serves reports whether the Region is one of the service's.
+func (s *Service) Serves(region string) bool { return slices.Contains(s.regions, region) }
+
+// backend is where the key's material is.
+func (s *Service) backend(k *Key) (Backend, error) {
+	if k.KeyStoreID == "" {
+		return s.soft, nil
+	}
+	return s.connected.backend(k)
+}
+
+// ref names material of k to its backend.
+func (k *Key) ref(m *Material) MaterialRef {
+	return MaterialRef{KeyID: k.ID, ID: m.ID, Spec: k.Spec, Handle: m.Handle}
+}
+
+// backendError is the API's error for one of a backend or of package keyspec.
+func backendError(err error) error {
+	var in *keyspec.InputError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &in):
+		return refuse(CodeValidation, in.Text)
+	case errors.Is(err, ErrSealed):
+		return broken(CodeKeyUnavailable, "The key service is sealed: its root key has not been unsealed by the custodians.", err)
+	case errors.Is(err, ErrNotOurs), errors.Is(err, keyspec.ErrInvalidCiphertext):
+		return &Error{Code: CodeInvalidCiphertext, Reason: err.Error(), cause: err}
+	case errors.Is(err, keyspec.ErrUnsupported):
+		return refuse(CodeUnsupported, "The operation is not supported for the key spec.")
+	default:
+		return broken(CodeInternal, "The request failed inside the key service. Nothing was changed.", err)
+	}
+}
+
+// Explain tells why a caller may or may not do something to a key, statement by
+// statement. It changes nothing and is not an operation of the API.
+func (s *Service) Explain(q *iam.Query, p *iam.Policies) iam.Explanation { return iam.Explain(q, p) }
