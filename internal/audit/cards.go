@@ -12,16 +12,11 @@ const (
 // s that looks like a card number (docs/spec/audit-entry.md, Card numbers). The
 // result is as long as s, and maskCards of it is itself.
 func maskCards(s string) string {
-	digits := 0
-	for i := range len(s) {
-		if classes[s[i]] == digit {
-			digits++
-		}
-	}
-	if digits < minCardDigits || isUUID(s) {
+	end := idTail(s)
+	if !mayHoldCard(s[:end]) {
 		return s
 	}
-	b := []byte(s)
+	b := []byte(s[:end])
 	masked := false
 	// Masking one number ends groups of digits and may so make another. Each turn
 	// takes digits away, so there is a last.
@@ -31,7 +26,57 @@ func maskCards(s string) string {
 	if !masked {
 		return s
 	}
-	return string(b)
+	return string(b) + s[end:]
+}
+
+// mayHoldCard reports whether s has enough digits in a row, single spaces and
+// hyphens between them not counted.
+func mayHoldCard(s string) bool {
+	digits, joins := 0, 0
+	for i := range len(s) {
+		switch c := s[i]; {
+		case classes[c] == digit:
+			if digits, joins = digits+1, 0; digits >= minCardDigits {
+				return true
+			}
+		case (c == ' ' || c == '-') && joins == 0:
+			joins++
+		default:
+			digits, joins = 0, 0
+		}
+	}
+	return false
+}
+
+// idTail is where an id begins that ends s, as a whole or after the last slash, or
+// len(s): ids are random, and digits of theirs are no card number.
+func idTail(s string) int {
+	from := strings.LastIndexByte(s, '/') + 1
+	if isID(s[from:]) {
+		return from
+	}
+	return len(s)
+}
+
+// isID reports whether s is a UUID, the id of a multi-Region key, mrk- and 32
+// hexadecimal digits, or 64 hexadecimal digits; in the latter two at least one of
+// them is a letter, all of them in lower case.
+func isID(s string) bool {
+	switch {
+	case len(s) == 36 && s[:4] == "mrk-":
+		s = s[4:]
+	case len(s) != 64:
+		return isUUID(s)
+	}
+	letters := false
+	for i := range len(s) {
+		c := s[i]
+		if (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+			return false
+		}
+		letters = letters || c >= 'a'
+	}
+	return letters
 }
 
 // group is a run of digits b[from:to]; joined says that one space or hyphen

@@ -172,6 +172,9 @@ func (d *decoder) entry() (e Entry) {
 	d.literal(`,"result":"`)
 	e.Result = d.text()
 	e.Detail = d.optionalText(`,"detail":"`)
+	if d.optional(`,"call":{"event":"`) {
+		e.Call = d.call()
+	}
 	d.literal(`}`)
 	return e
 }

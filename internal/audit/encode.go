@@ -50,6 +50,9 @@ func (e *Entry) append(b []byte) []byte {
 	b = append(b, e.Result...)
 	b = append(b, '"')
 	b = appendFree(b, `,"detail":"`, e.Detail, maxDetail)
+	if e.Call != nil {
+		b = e.Call.append(b)
+	}
 	return append(b, '}')
 }
 
@@ -133,7 +136,7 @@ func isPlain(s string) bool {
 	for i := range len(s) {
 		sum += classes[s[i]]
 	}
-	return sum < minCardDigits || sum < special && isUUID(s)
+	return sum < minCardDigits || sum < special && !mayHoldCard(s[:idTail(s)])
 }
 
 // clean makes s fit a free text of maxLen encoded bytes (docs/spec/audit-entry.md,

@@ -11,8 +11,8 @@ import (
 // EntryVersion is the version of the entry format.
 const EntryVersion = 1
 
-// MaxLine is the longest line of an entry, in bytes. Seal never makes one half
-// as long; the rest is room for later versions.
+// MaxLine is the longest line of an entry, in bytes. Seal makes one of at most
+// 8000; the rest is room for later versions.
 const MaxLine = 8192
 
 // Limits of an entry's strings, in bytes as encoded (docs/spec/audit-entry.md).
@@ -99,7 +99,7 @@ func (e *Entry) sizeHint() int {
 	const members = 384 // names, punctuation and the values of fixed width
 	return members + len(e.Node) + len(e.RequestID) + len(e.Tenant) + len(e.Who.Name) + len(e.Who.IP) + len(e.Op) +
 		len(e.Resource.Merchant) + len(e.Resource.Customer) + len(e.Resource.Reference) + len(e.Resource.Key) +
-		len(e.Result) + min(len(e.Detail), maxDetail)
+		len(e.Result) + min(len(e.Detail), maxDetail) + e.Call.sizeHint()
 }
 
 func (e *Entry) validate() error {
@@ -129,6 +129,11 @@ func (e *Entry) validate() error {
 	}
 	if v := e.Resource.KeyVersion; v < 0 || v > 1<<31-1 {
 		return bad("res.key_version")
+	}
+	if e.Call != nil {
+		if member := e.Call.invalid(); member != "" {
+			return bad("call." + member)
+		}
 	}
 	if y := e.Time.UTC().Year(); y < 1970 || y > 9999 {
 		return bad("time")

@@ -25,7 +25,7 @@ func TestEntryVectors(t *testing.T) {
 	hostile.RequestID = strings.Repeat("r", 80)
 	hostile.Resource = Resource{Kind: "card", Customer: "4111 1111 1111 1111", MaskedPAN: "4111111111111111"}
 	var got bytes.Buffer
-	for _, e := range []Entry{testEntry(), minimalEntry(), hostile} {
+	for _, e := range []Entry{testEntry(), minimalEntry(), hostile, callEntry()} {
 		s := mustSeal(t, e)
 		got.Write(s.Line)
 		got.WriteString("\n" + s.Hash.String() + "\n")
@@ -256,7 +256,7 @@ func TestValidNode(t *testing.T) {
 func FuzzDecode(f *testing.F) {
 	full := testEntry()
 	full.Detail = "\n\u2028\"\\"
-	for _, e := range []Entry{full, minimalEntry()} {
+	for _, e := range []Entry{full, minimalEntry(), callEntry()} {
 		s, err := e.Seal()
 		if err != nil {
 			f.Fatal(err)
