@@ -6,7 +6,7 @@ import "time"
 // entry they stay below MaxLine.
 const (
 	maxParamName    = 128
-	requestBudget   = 1100 // all parameters with their names and punctuation
+	requestBudget   = 1000 // all parameters with their names and punctuation
 	responseBudget  = 500
 	contextBudget   = 1400
 	maxResources    = 4
