@@ -6,9 +6,9 @@ import "time"
 // entry they stay below MaxLine.
 const (
 	maxParamName    = 128
-	requestBudget   = 1000 // all parameters with their names and punctuation
-	responseBudget  = 500
-	contextBudget   = 1400
+	requestBudget   = 800 // all parameters with their names and punctuation
+	responseBudget  = 400
+	contextBudget   = 1200
 	maxResources    = 4
 	maxCallShort    = 64
 	maxPrincipalARN = 255
