@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Writes record.json, wrapped.json and mac.json beside itself.
+"""Writes record.json, wrapped.json, mac.json and kmsblob.json beside itself.
 
-A second implementation of docs/spec/record.md and wrapped-key.md on the
+A second implementation of docs/spec/record.md, wrapped-key.md and kms-ciphertext.md on the
 "cryptography" package, sharing no code with the product. Inputs are fixed, so
 a run changes nothing unless the specification changed.
 """
@@ -58,6 +58,19 @@ def mac(name, label, *parts):
                 mac=hmac.new(key, context(label, *parts), "sha256").hexdigest())
 
 
+def kms_blob(name, plaintext, account, key_id, pairs):
+    material, salt, nonce = bytes_of(name + " material", 32), bytes_of(name + " salt", 32), bytes_of(name + " nonce", 12)
+    material_id = bytes_of(name + " material id", 32)
+    kind, digits = (1, key_id[4:]) if key_id.startswith("mrk-") else (0, key_id.replace("-", ""))
+    header = bytes([1, kind]) + int(account).to_bytes(5, "big") + bytes.fromhex(digits) + material_id
+    fields = [f.encode() for n in sorted(pairs, key=str.encode) for f in (n, pairs[n])]
+    ctx = context("cardea kms ciphertext v1", header, *fields)
+    _, sealed = box(material, salt, nonce, ctx, plaintext)
+    return dict(name=name, account=account, key_id=key_id, material_id=material_id.hex(), encryption_context=pairs, material=material.hex(),
+                salt=salt.hex(), nonce=nonce.hex(), plaintext=plaintext.hex(), header=header.hex(), context=ctx.hex(), sealed=sealed.hex(),
+                blob=(header + sealed).hex())
+
+
 NIL = str(uuid.UUID(int=0))
 K1, K2 = "0198f0a2-7c1e-7abc-8def-0123456789ab", "ffffffff-ffff-4fff-bfff-ffffffffffff"
 RECORDS = [
@@ -81,7 +94,16 @@ MACS = [
     mac("parts", "cardea dedupe v1", b"acme", b"", b"4111111111111111"),
     mac("longer than a block", "cardea fingerprint v1", bytes(200)),
 ]
-for name, vectors in (("record", RECORDS), ("wrapped", WRAPPED), ("mac", MACS)):
+KMS_BLOBS = [
+    kms_blob("data key", bytes_of("data key", 32), "111122223333", "1234abcd-12ab-34cd-56ef-1234567890ab",
+             {"tenant": "acme", "purpose": "branch key"}),
+    kms_blob("multi-Region key, no context", b"x", "000000000000", "mrk-1234abcd12ab34cd56ef1234567890ab", {}),
+    kms_blob("a, bc", b"x", "999999999999", "ffffffff-ffff-ffff-ffff-ffffffffffff", {"a": "bc"}),
+    kms_blob("ab, c", b"x", "999999999999", "ffffffff-ffff-ffff-ffff-ffffffffffff", {"ab": "c"}),
+    kms_blob("order of bytes", b"x", "111122223333", "00000000-0000-0000-0000-000000000000",
+             {"\U0001f511": "4 bytes", "\uffee": "3 bytes", "Z": "", "a": "1", "é": "2"}),
+]
+for name, vectors in (("record", RECORDS), ("wrapped", WRAPPED), ("mac", MACS), ("kmsblob", KMS_BLOBS)):
     with open(os.path.join(HERE, name + ".json"), "w", encoding="utf-8") as f:
         json.dump(vectors, f, indent=1, ensure_ascii=False)
         f.write("\n")
