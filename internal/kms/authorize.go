@@ -18,11 +18,7 @@ type ask struct {
 // the operation on it, and whether the key's state and usage let it. It is how an
 // operation begins, in this order: parameters, key, permission, state, usage.
 func (c *call) key(ctx context.Context, name string, a ask) (*live, error) {
-	op := a.op
-	if op == nil {
-		op = c.op
-	}
-	k, err := c.find(ctx, op, name)
+	k, err := c.find(ctx, c.opOf(a), name)
 	if err != nil {
 		return nil, err
 	}
@@ -31,18 +27,27 @@ func (c *call) key(ctx context.Context, name string, a ask) (*live, error) {
 
 // permit is key for a key that is loaded.
 func (c *call) permit(ctx context.Context, k *live, a ask) error {
-	op := a.op
-	if op == nil {
-		op = c.op
+	if err := c.may(ctx, k, a); err != nil {
+		return err
 	}
+	return k.checkFor(c.opOf(a))
+}
+
+// may is permit without a look at the key's state and usage.
+func (c *call) may(ctx context.Context, k *live, a ask) error {
+	op := c.opOf(a)
 	c.resource("key", k.arn, k.Account)
 	if k.Account != c.who.account() && !op.CrossAccount {
 		return c.denied(iam.Verdict{Reason: iam.DeniedCrossAccount}, op, k.arn)
 	}
-	if err := c.authorize(ctx, k, op, a); err != nil {
-		return err
+	return c.authorize(ctx, k, op, a)
+}
+
+func (c *call) opOf(a ask) *Operation {
+	if a.op != nil {
+		return a.op
 	}
-	return k.checkFor(op)
+	return c.op
 }
 
 // checkFor refuses what the key's state and usage do not let through.
@@ -100,6 +105,11 @@ func (c *call) authorize(ctx context.Context, k *live, op *Operation, a ask) err
 
 // allow decides an operation that is on no key, by identity policies alone.
 func (c *call) allow(resource string, add func(*iam.Context)) error {
+	return c.allowAs(c.op, resource, add)
+}
+
+// allowAs is allow for another operation, which the call's own takes with it.
+func (c *call) allowAs(op *Operation, resource string, add func(*iam.Context)) error {
 	if c.who.system != "" {
 		c.asked = true
 		return nil
@@ -110,12 +120,12 @@ func (c *call) allow(resource string, add func(*iam.Context)) error {
 		add(&c.query)
 	}
 	sub := c.who.subject()
-	q := iam.Query{Caller: sub.Caller, Action: c.op.Action, Resource: resource, Time: c.at, Context: &c.query}
+	q := iam.Query{Caller: sub.Caller, Action: op.Action, Resource: resource, Time: c.at, Context: &c.query}
 	p := sub.Policies()
 	p.IdentityOnly = true
 	v := iam.Decide(&q, &p)
 	if !v.Allowed {
-		return c.denied(v, c.op, resource)
+		return c.denied(v, op, resource)
 	}
 	c.allowed(v)
 	return nil

@@ -67,7 +67,7 @@ func (v *violations) err() error {
 // required says that the member must be there.
 func (v *violations) required(member string, there bool) bool {
 	if !there {
-		v.add(member, "", "not be null")
+		v.found = append(v.found, "Value null at '"+member+"' failed to satisfy constraint: Member must not be null")
 	}
 	return there
 }
@@ -88,10 +88,43 @@ func (v *violations) blob(member string, n, most int) {
 	}
 }
 
+// bytes checks a required member of bytes that may be there and empty.
+func (v *violations) bytes(member string, b []byte, most int) {
+	if v.required(member, b != nil) {
+		v.length(member, "", len(b), 1, most)
+	}
+}
+
+// confidential checks a required member of which AWS tells nothing in messages,
+// not even that it is missing.
+func (v *violations) confidential(member string, there bool, n, most int) {
+	if !there {
+		v.add(member, "", "not be null")
+		return
+	}
+	v.length(member, "", n, 1, most)
+}
+
 // text checks a member that may be absent.
 func (v *violations) text(member, s string, most int) {
 	if s != "" {
 		v.length(member, s, len(s), 1, most)
+	}
+}
+
+// chars is length in characters.
+func (v *violations) chars(member, s string, least, most int) {
+	v.length(member, s, utf8.RuneCountInString(s), least, most)
+}
+
+// pattern checks that every character of a member satisfies ok, as the regular
+// expression says.
+func (v *violations) pattern(member, s, expression string, ok func(rune) bool) {
+	for _, r := range s {
+		if !ok(r) {
+			v.add(member, s, "satisfy regular expression pattern: "+expression)
+			return
+		}
 	}
 }
 
