@@ -105,16 +105,19 @@ func (c *call) run(in input, act func(*call) error) error {
 }
 
 // perform runs an operation with an output, which is released only if err is nil.
-// An output with secrets has a method destroy, which wipes them otherwise.
+// An output with secrets has a method destroy, which wipes them otherwise, also if
+// act panics.
 func perform[O any](ctx context.Context, s *Service, who Caller, op *Operation, in input, act func(*call, *O) error) (*O, error) {
-	out := new(O)
-	err := s.do(ctx, who, op, in, func(c *call) error { return act(c, out) })
-	if err != nil {
-		if d, is := any(out).(interface{ destroy() }); is {
+	out, released := new(O), false
+	defer func() {
+		if d, secret := any(out).(interface{ destroy() }); secret && !released {
 			d.destroy()
 		}
+	}()
+	if err := s.do(ctx, who, op, in, func(c *call) error { return act(c, out) }); err != nil {
 		return nil, err
 	}
+	released = true
 	return out, nil
 }
 
