@@ -25,17 +25,20 @@ type Config struct {
 	// TenantsDir holds one TOML file a tenant, <name>.toml; "" for none.
 	TenantsDir string `toml:"tenants_dir" path:"true"`
 
-	Node      Node              `toml:"node"`
-	Vault     Vault             `toml:"vault"`
-	Ops       Ops               `toml:"ops"`
-	Database  Database          `toml:"database"`
-	Audit     Audit             `toml:"audit"`
-	Log       Log               `toml:"log"`
-	Limits    Limits            `toml:"limits"`
-	Retention Retention         `toml:"retention"`
-	Locker    Locker            `toml:"locker"`
-	Keys      Keys              `toml:"keys"`
-	Tenants   map[string]Tenant `toml:"tenants"`
+	Node      Node      `toml:"node"`
+	Vault     Vault     `toml:"vault"`
+	Ops       Ops       `toml:"ops"`
+	Database  Database  `toml:"database"`
+	Audit     Audit     `toml:"audit"`
+	Log       Log       `toml:"log"`
+	Limits    Limits    `toml:"limits"`
+	Retention Retention `toml:"retention"`
+	Locker    Locker    `toml:"locker"`
+	Keys      Keys      `toml:"keys"`
+
+	KeyService KeyService `toml:"key_service"`
+
+	Tenants map[string]Tenant `toml:"tenants"`
 
 	// Warnings are what Load found that works but should not stay, such as a
 	// secret file that others can read.
@@ -53,7 +56,7 @@ type Node struct {
 
 // Vault is the listener of the locker API.
 type Vault struct {
-	Listen string `toml:"listen"`
+	Listen string `toml:"listen"` // "" serves none
 
 	InsecurePlainHTTPOffLoopback              bool `toml:"insecure_plain_http_off_loopback"`
 	InsecurePlainAPIWithoutClientCertificates bool `toml:"insecure_plain_api_without_client_certificates"`

@@ -58,19 +58,20 @@ func isLoopbackHost(host string) bool {
 	return err == nil && a.Unmap().IsLoopback()
 }
 
-// urlParametersWithKeys are PostgreSQL URL parameters that have keys of their own here.
+// urlParametersWithKeys are PostgreSQL URL parameters that have keys of their own
+// here, beside url, or for which there is something else to use.
 var urlParametersWithKeys = map[string]string{
-	"sslmode": "database.tls", "sslrootcert": "database.ca_file", "sslcert": "database.client_certificate_file",
-	"sslkey": "database.client_private_key_file", "sslpassword": "a key file without a password",
-	"password": "database.password_file", "passfile": "database.password_file",
+	"sslmode": "tls", "sslrootcert": "ca_file", "sslcert": "client_certificate_file",
+	"sslkey": "client_private_key_file", "sslpassword": "a key file without a password",
+	"password": "password_file", "passfile": "password_file",
 	"service": "the parts of the URL", "servicefile": "the parts of the URL",
-	"sslnegotiation": "database.tls", "sslsni": "database.tls",
-	"pool_max_conns": "database.max_connections", "statement_timeout": "database.statement_timeout",
+	"sslnegotiation": "tls", "sslsni": "tls",
+	"pool_max_conns": "max_connections", "statement_timeout": "statement_timeout",
 }
 
 // validateURL never quotes the URL: somebody may have put a password into it.
-func (d Database) validateURL(v *validation) {
-	const key = "database.url"
+func (d Database) validateURL(v *validation, section string) {
+	key := section + ".url"
 	if d.isSQLite() {
 		if d.URL == "sqlite:" || strings.ContainsAny(strings.TrimPrefix(d.URL, "sqlite:"), "?#") {
 			v.add(key, `expected "sqlite", or "sqlite:" and a path without ? and #`)
@@ -100,6 +101,9 @@ func (d Database) validateURL(v *validation) {
 	}
 	for _, name := range sortedKeys(params) {
 		if instead := urlParametersWithKeys[strings.ToLower(name)]; instead != "" {
+			if !strings.Contains(instead, " ") {
+				instead = section + "." + instead
+			}
 			v.add(key, "the parameter %s is not allowed here; use %s", strings.ToLower(name), instead)
 		}
 	}

@@ -26,14 +26,9 @@ func Default() Config {
 			Listen: "127.0.0.1:9464",
 			TLS:    TLS{ClientCertificates: ClientCertificatesOff},
 		},
-		Database: Database{
-			URL:              "sqlite",
-			MaxConnections:   16,
-			MaxBatch:         256,
-			StatementTimeout: Duration{10 * time.Second},
-		},
-		Audit: Audit{CheckpointInterval: Duration{time.Second}},
-		Log:   Log{Level: "info", Format: "json"},
+		Database: defaultDatabase(),
+		Audit:    Audit{CheckpointInterval: Duration{time.Second}},
+		Log:      Log{Level: "info", Format: "json"},
 		Limits: Limits{
 			CustodianAttemptsPerMinute: 6,
 			CustodianLockoutAfter:      10, // PCI DSS 8.3.4 allows no more
@@ -41,7 +36,25 @@ func Default() Config {
 		},
 		Retention: Retention{SweepInterval: Duration{time.Minute}, SweepBatch: 500},
 		Keys:      Keys{CacheTTL: Duration{5 * time.Minute}, CacheEntries: 10_000},
-		Tenants:   map[string]Tenant{},
+		KeyService: KeyService{
+			MaxConnections: 4096,
+			TLS:            TLS{ClientCertificates: ClientCertificatesOff},
+			Regions:        []string{"us-east-1"}, // what AWS's own tools take for granted
+			Unseal:         UnsealShares,
+			CacheEntries:   10_000,
+			Clusters:       map[string]Cluster{},
+			Database:       defaultDatabase(),
+		},
+		Tenants: map[string]Tenant{},
+	}
+}
+
+func defaultDatabase() Database {
+	return Database{
+		URL:              "sqlite",
+		MaxConnections:   16,
+		MaxBatch:         256,
+		StatementTimeout: Duration{10 * time.Second},
 	}
 }
 
@@ -62,8 +75,13 @@ func (c *Config) Derive(hostName string) {
 	if c.Limits.DeletePerSecond > 0 && c.Limits.DeletePerSecond <= math.MaxInt32 && c.Limits.DeleteBurst == 0 {
 		c.Limits.DeleteBurst = int(math.Ceil(c.Limits.DeletePerSecond))
 	}
-	if c.Database.TLS == "" {
-		c.Database.TLS = c.Database.defaultTLS()
+	if c.KeyService.SigningKeyFile == "" {
+		c.KeyService.SigningKeyFile = filepath.Join(c.Node.DataDir, "key-service-signing.key")
+	}
+	for _, d := range []*Database{&c.Database, &c.KeyService.Database} {
+		if d.TLS == "" {
+			d.TLS = d.defaultTLS()
+		}
 	}
 	for name, t := range c.Tenants {
 		t.derive(c.Locker)

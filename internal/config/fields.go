@@ -111,6 +111,8 @@ func setText(v reflect.Value, text string) error {
 			return fmt.Errorf("expected a number")
 		}
 		v.SetFloat(n)
+	case []string:
+		v.Set(reflect.ValueOf(splitList(text)))
 	case []netip.Prefix:
 		prefixes := []netip.Prefix{}
 		for _, item := range splitList(text) {

@@ -23,6 +23,8 @@ const (
 // looks whether the others can be read. What is wrong is kept for Validate.
 func (c *Config) readSecretFiles() {
 	c.Database.Password = c.readText("database.password_file", c.Database.PasswordFile)
+	c.KeyService.Database.Password = c.readText("key_service.database.password_file", c.KeyService.Database.PasswordFile)
+	c.KeyService.RootKey = c.readHex("key_service.root_key_file", c.KeyService.RootKeyFile, masterKeyBytes)
 	c.Locker.PrivateKeyPEM = c.readSecret("locker.private_key_file", c.Locker.PrivateKeyFile)
 	for _, name := range sortedKeys(c.Tenants) {
 		t, key := c.Tenants[name], join("tenants", name)
@@ -34,14 +36,24 @@ func (c *Config) readSecretFiles() {
 	for _, l := range []struct {
 		key string
 		tls TLS
-	}{{"vault.tls", c.Vault.TLS}, {"ops.tls", c.Ops.TLS}} {
+	}{{"vault.tls", c.Vault.TLS}, {"ops.tls", c.Ops.TLS}, {"key_service.tls", c.KeyService.TLS}} {
 		c.checkFile(l.key+".certificate_file", l.tls.CertificateFile, false)
 		c.checkFile(l.key+".private_key_file", l.tls.PrivateKeyFile, true)
 		c.checkFile(l.key+".client_ca_file", l.tls.ClientCAFile, false)
 	}
-	c.checkFile("database.ca_file", c.Database.CAFile, false)
-	c.checkFile("database.client_certificate_file", c.Database.ClientCertificateFile, false)
-	c.checkFile("database.client_private_key_file", c.Database.ClientPrivateKeyFile, true)
+	for _, d := range []struct {
+		key string
+		Database
+	}{{"database", c.Database}, {"key_service.database", c.KeyService.Database}} {
+		c.checkFile(d.key+".ca_file", d.CAFile, false)
+		c.checkFile(d.key+".client_certificate_file", d.ClientCertificateFile, false)
+		c.checkFile(d.key+".client_private_key_file", d.ClientPrivateKeyFile, true)
+	}
+	for _, id := range sortedKeys(c.KeyService.Clusters) {
+		key, cluster := "key_service.clusters."+id, c.KeyService.Clusters[id]
+		c.checkFile(key+".library", cluster.Library, false)
+		c.checkFile(key+".trust_anchor_file", cluster.TrustAnchorFile, false)
+	}
 }
 
 // readSecret reads the file of setting key; the empty secret stands for no file

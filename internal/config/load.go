@@ -77,10 +77,12 @@ func (c *Config) warn() {
 			c.Warnings = append(c.Warnings, path+" is set: not for cardholder data in production")
 		}
 	})
-	if c.Database.TLS == DatabaseTLSInsecureDisable && c.Database.defaultTLS() != DatabaseTLSInsecureDisable {
-		c.Warnings = append(c.Warnings, "database.tls is insecure_disable: everything that the database is told crosses the network in clear")
+	for key, d := range map[string]Database{"database": c.Database, "key_service.database": c.KeyService.Database} {
+		if d.TLS == DatabaseTLSInsecureDisable && d.defaultTLS() != DatabaseTLSInsecureDisable {
+			c.Warnings = append(c.Warnings, key+".tls is insecure_disable: everything that the database is told crosses the network in clear")
+		}
 	}
-	if len(c.Tenants) == 0 {
+	if len(c.Tenants) == 0 && c.Vault.Listen != "" {
 		c.Warnings = append(c.Warnings, "no tenant is configured: every request will be refused")
 	}
 }

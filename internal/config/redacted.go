@@ -12,7 +12,7 @@ import (
 // value filled in, that Load would read back to the same. It holds no secret: only
 // names of files that do, and a password in a database URL is replaced.
 func (c Config) Redacted() (string, error) {
-	c.Database.URL = redactURL(c.Database.URL)
+	c.Database.URL, c.KeyService.Database.URL = redactURL(c.Database.URL), redactURL(c.KeyService.Database.URL)
 	b, err := toml.Marshal(c)
 	if err != nil {
 		return "", fmt.Errorf("print configuration: %w", err)
@@ -34,6 +34,12 @@ func Changed(before, after Config) []string {
 	})
 	if !before.Database.Password.Equal(after.Database.Password) {
 		changed = append(changed, "database.password_file")
+	}
+	if !before.KeyService.Database.Password.Equal(after.KeyService.Database.Password) {
+		changed = append(changed, "key_service.database.password_file")
+	}
+	if !before.KeyService.RootKey.Equal(after.KeyService.RootKey) {
+		changed = append(changed, "key_service.root_key_file")
 	}
 	if !before.Locker.PrivateKeyPEM.Equal(after.Locker.PrivateKeyPEM) {
 		changed = append(changed, "locker.private_key_file")

@@ -57,7 +57,8 @@ func (c Config) Validate() error {
 	}
 	c.validateVault(v)
 	c.validateOps(v)
-	c.Database.validate(v)
+	c.Database.validate(v, "database")
+	c.validateKeyService(v)
 	v.durationBetween("audit.checkpoint_interval", c.Audit.CheckpointInterval, 100*time.Millisecond, time.Minute)
 	v.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	v.oneOf("log.format", c.Log.Format, "json", "text")
@@ -74,6 +75,15 @@ func (c Config) Validate() error {
 }
 
 func (c Config) validateVault(v *validation) {
+	if c.Vault.Listen == "" {
+		if !c.KeyService.Enabled() {
+			v.add("vault.listen", "is empty, and so is key_service.listen: there is nothing to serve")
+		}
+		if len(c.Tenants) > 0 {
+			v.add("tenants", "have no effect: vault.listen is empty, so no vault is served")
+		}
+		return
+	}
 	c.Vault.TLS.validate(v, "vault.tls")
 	validateListen(v, "vault", c.Vault.Listen, c.Vault.TLS, c.Vault.InsecurePlainHTTPOffLoopback)
 	v.between("vault.body_limit_bytes", c.Vault.BodyLimitBytes, 1024, 64<<20)
@@ -129,30 +139,30 @@ func validateListen(v *validation, section, listen string, t TLS, insecure bool)
 	}
 }
 
-func (d Database) validate(v *validation) {
-	d.validateURL(v)
-	v.between("database.max_connections", int64(d.MaxConnections), 2, 1000)
-	v.between("database.max_batch", int64(d.MaxBatch), 1, 4096)
-	v.durationBetween("database.statement_timeout", d.StatementTimeout, 100*time.Millisecond, 10*time.Minute)
+func (d Database) validate(v *validation, key string) {
+	d.validateURL(v, key)
+	v.between(key+".max_connections", int64(d.MaxConnections), 2, 1000)
+	v.between(key+".max_batch", int64(d.MaxBatch), 1, 4096)
+	v.durationBetween(key+".statement_timeout", d.StatementTimeout, 100*time.Millisecond, 10*time.Minute)
 	if (d.ClientCertificateFile == "") != (d.ClientPrivateKeyFile == "") {
-		v.add("database.client_certificate_file", "and client_private_key_file belong together; set both or none")
+		v.add(key+".client_certificate_file", "and client_private_key_file belong together; set both or none")
 	}
 	if d.isSQLite() {
 		for _, s := range []struct{ key, value string }{
 			{"password_file", d.PasswordFile}, {"tls", d.TLS}, {"ca_file", d.CAFile}, {"client_certificate_file", d.ClientCertificateFile},
 		} {
 			if s.value != "" {
-				v.add("database."+s.key, "has no effect on SQLite; remove it")
+				v.add(key+"."+s.key, "has no effect on SQLite; remove it")
 			}
 		}
 		return
 	}
-	v.oneOf("database.tls", d.TLS, DatabaseTLSVerifyFull, DatabaseTLSVerifyCA, DatabaseTLSInsecureDisable)
+	v.oneOf(key+".tls", d.TLS, DatabaseTLSVerifyFull, DatabaseTLSVerifyCA, DatabaseTLSInsecureDisable)
 	if d.TLS == DatabaseTLSInsecureDisable && (d.CAFile != "" || d.ClientCertificateFile != "") {
-		v.add("database.tls", "is %q, so ca_file and client_certificate_file have no effect; remove them or set %q", DatabaseTLSInsecureDisable, DatabaseTLSVerifyFull)
+		v.add(key+".tls", "is %q, so ca_file and client_certificate_file have no effect; remove them or set %q", DatabaseTLSInsecureDisable, DatabaseTLSVerifyFull)
 	}
 	if d.TLS == DatabaseTLSVerifyCA && d.CAFile == "" {
-		v.add("database.ca_file", "is missing; %q without an authority of your own accepts any public certificate", DatabaseTLSVerifyCA)
+		v.add(key+".ca_file", "is missing; %q without an authority of your own accepts any public certificate", DatabaseTLSVerifyCA)
 	}
 }
 

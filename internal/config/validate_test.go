@@ -56,6 +56,15 @@ func TestEveryRefusal(t *testing.T) {
 	client := func(f func(*config.Client)) change {
 		return plain(func(t *config.Tenant) { f(&t.Clients[0]) })
 	}
+	keys := func(f change) change {
+		return func(c *config.Config) {
+			c.KeyService.Listen = "127.0.0.1:4599"
+			f(c)
+		}
+	}
+	cluster := func(id string, cl config.Cluster) change {
+		return keys(func(c *config.Config) { c.KeyService.Clusters = map[string]config.Cluster{id: cl} })
+	}
 	url := func(u string) change { return func(c *config.Config) { c.Database.URL = u } }
 	const example = "expected postgres://user@host:5432/database"
 	const danger = `tenants.plain.envelope: is "plain", and vault.listen 0.0.0.0:8080 can be reached by other machines: anybody there could act as this tenant. ` +
@@ -65,43 +74,62 @@ func TestEveryRefusal(t *testing.T) {
 		change change
 		want   []string
 	}{
-		"node name":                 {func(c *config.Config) { c.Node.Name = "Vault 1" }, []string{`node.name: "Vault 1" cannot name a node, expected 1 to 64 of a-z, 0-9, dot and hyphen`}},
-		"no data folder":            {func(c *config.Config) { c.Node.DataDir = "" }, []string{"node.data_dir: is empty; name a folder"}},
-		"listen without port":       {func(c *config.Config) { c.Ops.Listen = "9464" }, []string{`ops.listen: "9464" is not an address, expected host:port such as 127.0.0.1:8080`}},
-		"port by name":              {func(c *config.Config) { c.Ops.Listen = "127.0.0.1:http" }, []string{`ops.listen: "http" is not a port, expected a number up to 65535`}},
-		"port too large":            {func(c *config.Config) { c.Ops.Listen = "127.0.0.1:65536" }, []string{`ops.listen: "65536" is not a port, expected a number up to 65535`}},
-		"one address for both":      {func(c *config.Config) { c.Ops.Listen, c.Ops.TLS = c.Vault.Listen, c.Vault.TLS }, []string{"ops.listen: is the address of vault.listen; give it another port"}},
-		"body limit":                {func(c *config.Config) { c.Vault.BodyLimitBytes = 0 }, []string{"vault.body_limit_bytes: 0 is out of range, expected 1024 to 67108864"}},
-		"connections":               {func(c *config.Config) { c.Vault.MaxConnections = 0 }, []string{"vault.max_connections: 0 is out of range, expected 1 to 1000000"}},
-		"grace":                     {func(c *config.Config) { c.Vault.ShutdownGrace = config.Duration{} }, []string{"vault.shutdown_grace: 0s is out of range, expected 1s to 10m"}},
-		"proxy with host bits":      {func(c *config.Config) { c.Vault.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("10.0.0.1/8")} }, []string{"vault.trusted_proxies: 10.0.0.1/8 has bits behind its length, expected 10.0.0.0/8"}},
-		"proxy everywhere":          {func(c *config.Config) { c.Vault.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("::/0")} }, []string{"vault.trusted_proxies: ::/0 trusts everybody to say where a request came from; name your proxies"}},
-		"key without certificate":   {func(c *config.Config) { c.Ops.TLS.PrivateKeyFile = "k" }, []string{"ops.tls.certificate_file: is missing; private_key_file needs its certificate"}},
-		"certificate without key":   {func(c *config.Config) { c.Ops.TLS.CertificateFile = "c" }, []string{"ops.tls.private_key_file: is missing; certificate_file needs its private key"}},
-		"client certificates":       {func(c *config.Config) { c.Ops.TLS.ClientCertificates = "yes" }, []string{`ops.tls.client_certificates: "yes" is not known, expected one of off, optional, required`, "ops.tls.client_ca_file: is missing; name the authorities that issue client certificates"}},
-		"client CA without use":     {func(c *config.Config) { c.Ops.TLS.ClientCAFile = "a" }, []string{`ops.tls.client_certificates: is "off", so client_ca_file has no effect; set "required" or "optional", or remove client_ca_file`}},
-		"client CA missing":         {func(c *config.Config) { c.Vault.TLS.ClientCAFile = "" }, []string{"vault.tls.client_ca_file: is missing; name the authorities that issue client certificates"}},
-		"client CA without TLS":     {func(c *config.Config) { c.Ops.TLS.ClientCAFile, c.Ops.TLS.ClientCertificates = "a", "required" }, []string{"ops.tls.certificate_file: is missing; client certificates need TLS"}},
-		"plain HTTP off loopback":   {func(c *config.Config) { c.Ops.Listen = ":9464" }, []string{"ops.listen: :9464 can be reached by other machines, but there is no TLS: set ops.tls.certificate_file and private_key_file, listen on 127.0.0.1, or accept the danger with ops.insecure_plain_http_off_loopback = true"}},
-		"plain HTTP by host name":   {func(c *config.Config) { c.Ops.Listen = "vault.example:9464" }, []string{"ops.listen: vault.example:9464 can be reached by other machines, but there is no TLS: set ops.tls.certificate_file and private_key_file, listen on 127.0.0.1, or accept the danger with ops.insecure_plain_http_off_loopback = true"}},
-		"database scheme":           {url("mysql://u@h/d"), []string{`database.url: expected "sqlite", "sqlite:<path>" or "postgres://user@host:5432/database"`}},
-		"database unparsable":       {url("postgres://u@h:port/canary"), []string{`database.url: expected "sqlite", "sqlite:<path>" or "postgres://user@host:5432/database"`}},
-		"database password":         {url("postgres://u:canary@h/d"), []string{"database.url: has a password in it; put it into a file and name that in database.password_file"}},
-		"database user":             {url("postgres://h/d"), []string{"database.url: names no user; " + example}},
-		"database name":             {url("postgres://u@h/"), []string{"database.url: names no database; " + example}},
-		"database host twice":       {url("postgres://u@h/d?host=/run"), []string{"database.url: names a host twice, before the path and in the parameter host; keep one"}},
-		"database parameters":       {url("postgres://u@h/d?sslmode=disable&PASSWORD=canary&application_name=x"), []string{"database.url: the parameter password is not allowed here; use database.password_file", "database.url: the parameter sslmode is not allowed here; use database.tls"}},
-		"database query":            {url("postgres://u@h/d?a;b=%zz"), []string{"database.url: the part behind ? or # is not valid"}},
-		"database fragment":         {url("postgres://u@h/d#canary"), []string{"database.url: the part behind ? or # is not valid"}},
-		"SQLite without path":       {url("sqlite:"), []string{`database.url: expected "sqlite", or "sqlite:" and a path without ? and #`}},
-		"SQLite with options":       {url("sqlite:a.db?mode=ro"), []string{`database.url: expected "sqlite", or "sqlite:" and a path without ? and #`}},
-		"database batch":            {func(c *config.Config) { c.Database.MaxBatch = 0 }, []string{"database.max_batch: 0 is out of range, expected 1 to 4096"}},
-		"database connections":      {func(c *config.Config) { c.Database.MaxConnections = 1 }, []string{"database.max_connections: 1 is out of range, expected 2 to 1000"}},
-		"database timeout":          {func(c *config.Config) { c.Database.StatementTimeout = config.Duration{} }, []string{"database.statement_timeout: 0s is out of range, expected 100ms to 10m"}},
-		"database TLS":              {func(c *config.Config) { c.Database.TLS = "require" }, []string{`database.tls: "require" is not known, expected one of verify-full, verify-ca, insecure_disable`}},
-		"database TLS off with CA":  {func(c *config.Config) { c.Database.TLS, c.Database.CAFile = "insecure_disable", "a" }, []string{`database.tls: is "insecure_disable", so ca_file and client_certificate_file have no effect; remove them or set "verify-full"`}},
-		"verify-ca without CA":      {func(c *config.Config) { c.Database.TLS = "verify-ca" }, []string{`database.ca_file: is missing; "verify-ca" without an authority of your own accepts any public certificate`}},
-		"half a client certificate": {func(c *config.Config) { c.Database.ClientPrivateKeyFile = "k" }, []string{"database.client_certificate_file: and client_private_key_file belong together; set both or none"}},
+		"nothing to serve":            {func(c *config.Config) { c.Vault.Listen, c.Tenants = "", nil }, []string{"vault.listen: is empty, and so is key_service.listen: there is nothing to serve"}},
+		"tenants without vault":       {keys(func(c *config.Config) { c.Vault.Listen = "" }), []string{"tenants: have no effect: vault.listen is empty, so no vault is served"}},
+		"keys off loopback":           {keys(func(c *config.Config) { c.KeyService.Listen = "0.0.0.0:4599" }), []string{"key_service.listen: 0.0.0.0:4599 can be reached by other machines, but there is no TLS: set key_service.tls.certificate_file and private_key_file, listen on 127.0.0.1, or accept the danger with key_service.insecure_plain_http_off_loopback = true"}},
+		"keys where ops listens":      {keys(func(c *config.Config) { c.KeyService.Listen = c.Ops.Listen }), []string{"key_service.listen: is the address of ops.listen; give it another port"}},
+		"keys' connections":           {keys(func(c *config.Config) { c.KeyService.MaxConnections = 0 }), []string{"key_service.max_connections: 0 is out of range, expected 1 to 1000000"}},
+		"keys' cache":                 {keys(func(c *config.Config) { c.KeyService.CacheEntries = 0 }), []string{"key_service.cache_entries: 0 is out of range, expected 1 to 10000000"}},
+		"no Region":                   {keys(func(c *config.Config) { c.KeyService.Regions = nil }), []string{`key_service.regions: is empty; name the Regions that are served, such as ["eu-central-1"]`}},
+		"no such Region":              {keys(func(c *config.Config) { c.KeyService.Regions = []string{"Frankfurt"} }), []string{`key_service.regions: "Frankfurt" is not a Region, expected a name such as eu-central-1`}},
+		"Region twice":                {keys(func(c *config.Config) { c.KeyService.Regions = []string{"eu-west-1", "eu-west-1"} }), []string{`key_service.regions: "eu-west-1" is named twice`}},
+		"root key of one person":      {keys(func(c *config.Config) { c.KeyService.RootKeyFile = "k" }), []string{"key_service.root_key_file: holds a root key that one person can use alone (PCI DSS 3.7.6): make custodians with 'cardea custodian init --tenant key-service', or accept the danger with key_service.insecure_root_key_without_custodians = true"}},
+		"danger without a root key":   {keys(func(c *config.Config) { c.KeyService.InsecureRootKeyWithoutCustodians = true }), []string{"key_service.insecure_root_key_without_custodians: has no effect without root_key_file; remove it"}},
+		"keys' unsealing":             {keys(func(c *config.Config) { c.KeyService.Unseal = "pin" }), []string{`key_service.unseal: "pin" is not known, expected one of shares, halves`}},
+		"keys' database":              {keys(func(c *config.Config) { c.KeyService.Database.MaxBatch = 0 }), []string{"key_service.database.max_batch: 0 is out of range, expected 1 to 4096"}},
+		"keys beside the records":     {keys(func(c *config.Config) { c.KeyService.Database.URL = c.Database.URL }), []string{"key_service.database.url: is the vault's database; the keys must not lie beside what they protect (PCI DSS 3.6.1.2): give the key service its own"}},
+		"parameter of keys' database": {keys(func(c *config.Config) { c.KeyService.Database.URL = "postgres://u@h/d?sslmode=disable" }), []string{"key_service.database.url: the parameter sslmode is not allowed here; use key_service.database.tls"}},
+		"cluster's id":                {cluster("hsm-1", config.Cluster{Library: "l", Token: "t"}), []string{`key_service.clusters.hsm-1: "hsm-1" is not the id of a cluster, expected cluster- and 11 to 16 letters or digits 2 to 7`}},
+		"cluster without library":     {cluster("cluster-abcdefghijk", config.Cluster{Token: "t"}), []string{"key_service.clusters.cluster-abcdefghijk.library: is missing; name the token's PKCS #11 library"}},
+		"cluster without token":       {cluster("cluster-abcdefghijk", config.Cluster{Library: "l"}), []string{"key_service.clusters.cluster-abcdefghijk.token: is missing; name the token by its label"}},
+		"tenant named as the keys":    {func(c *config.Config) { c.Tenants["key-service"] = c.Tenants["jwe"] }, []string{"tenants.key-service: is the name of the key service's root key; give the tenant another"}},
+		"node name":                   {func(c *config.Config) { c.Node.Name = "Vault 1" }, []string{`node.name: "Vault 1" cannot name a node, expected 1 to 64 of a-z, 0-9, dot and hyphen`}},
+		"no data folder":              {func(c *config.Config) { c.Node.DataDir = "" }, []string{"node.data_dir: is empty; name a folder"}},
+		"listen without port":         {func(c *config.Config) { c.Ops.Listen = "9464" }, []string{`ops.listen: "9464" is not an address, expected host:port such as 127.0.0.1:8080`}},
+		"port by name":                {func(c *config.Config) { c.Ops.Listen = "127.0.0.1:http" }, []string{`ops.listen: "http" is not a port, expected a number up to 65535`}},
+		"port too large":              {func(c *config.Config) { c.Ops.Listen = "127.0.0.1:65536" }, []string{`ops.listen: "65536" is not a port, expected a number up to 65535`}},
+		"one address for both":        {func(c *config.Config) { c.Ops.Listen, c.Ops.TLS = c.Vault.Listen, c.Vault.TLS }, []string{"ops.listen: is the address of vault.listen; give it another port"}},
+		"body limit":                  {func(c *config.Config) { c.Vault.BodyLimitBytes = 0 }, []string{"vault.body_limit_bytes: 0 is out of range, expected 1024 to 67108864"}},
+		"connections":                 {func(c *config.Config) { c.Vault.MaxConnections = 0 }, []string{"vault.max_connections: 0 is out of range, expected 1 to 1000000"}},
+		"grace":                       {func(c *config.Config) { c.Vault.ShutdownGrace = config.Duration{} }, []string{"vault.shutdown_grace: 0s is out of range, expected 1s to 10m"}},
+		"proxy with host bits":        {func(c *config.Config) { c.Vault.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("10.0.0.1/8")} }, []string{"vault.trusted_proxies: 10.0.0.1/8 has bits behind its length, expected 10.0.0.0/8"}},
+		"proxy everywhere":            {func(c *config.Config) { c.Vault.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("::/0")} }, []string{"vault.trusted_proxies: ::/0 trusts everybody to say where a request came from; name your proxies"}},
+		"key without certificate":     {func(c *config.Config) { c.Ops.TLS.PrivateKeyFile = "k" }, []string{"ops.tls.certificate_file: is missing; private_key_file needs its certificate"}},
+		"certificate without key":     {func(c *config.Config) { c.Ops.TLS.CertificateFile = "c" }, []string{"ops.tls.private_key_file: is missing; certificate_file needs its private key"}},
+		"client certificates":         {func(c *config.Config) { c.Ops.TLS.ClientCertificates = "yes" }, []string{`ops.tls.client_certificates: "yes" is not known, expected one of off, optional, required`, "ops.tls.client_ca_file: is missing; name the authorities that issue client certificates"}},
+		"client CA without use":       {func(c *config.Config) { c.Ops.TLS.ClientCAFile = "a" }, []string{`ops.tls.client_certificates: is "off", so client_ca_file has no effect; set "required" or "optional", or remove client_ca_file`}},
+		"client CA missing":           {func(c *config.Config) { c.Vault.TLS.ClientCAFile = "" }, []string{"vault.tls.client_ca_file: is missing; name the authorities that issue client certificates"}},
+		"client CA without TLS":       {func(c *config.Config) { c.Ops.TLS.ClientCAFile, c.Ops.TLS.ClientCertificates = "a", "required" }, []string{"ops.tls.certificate_file: is missing; client certificates need TLS"}},
+		"plain HTTP off loopback":     {func(c *config.Config) { c.Ops.Listen = ":9464" }, []string{"ops.listen: :9464 can be reached by other machines, but there is no TLS: set ops.tls.certificate_file and private_key_file, listen on 127.0.0.1, or accept the danger with ops.insecure_plain_http_off_loopback = true"}},
+		"plain HTTP by host name":     {func(c *config.Config) { c.Ops.Listen = "vault.example:9464" }, []string{"ops.listen: vault.example:9464 can be reached by other machines, but there is no TLS: set ops.tls.certificate_file and private_key_file, listen on 127.0.0.1, or accept the danger with ops.insecure_plain_http_off_loopback = true"}},
+		"database scheme":             {url("mysql://u@h/d"), []string{`database.url: expected "sqlite", "sqlite:<path>" or "postgres://user@host:5432/database"`}},
+		"database unparsable":         {url("postgres://u@h:port/canary"), []string{`database.url: expected "sqlite", "sqlite:<path>" or "postgres://user@host:5432/database"`}},
+		"database password":           {url("postgres://u:canary@h/d"), []string{"database.url: has a password in it; put it into a file and name that in database.password_file"}},
+		"database user":               {url("postgres://h/d"), []string{"database.url: names no user; " + example}},
+		"database name":               {url("postgres://u@h/"), []string{"database.url: names no database; " + example}},
+		"database host twice":         {url("postgres://u@h/d?host=/run"), []string{"database.url: names a host twice, before the path and in the parameter host; keep one"}},
+		"database parameters":         {url("postgres://u@h/d?sslmode=disable&PASSWORD=canary&application_name=x"), []string{"database.url: the parameter password is not allowed here; use database.password_file", "database.url: the parameter sslmode is not allowed here; use database.tls"}},
+		"database query":              {url("postgres://u@h/d?a;b=%zz"), []string{"database.url: the part behind ? or # is not valid"}},
+		"database fragment":           {url("postgres://u@h/d#canary"), []string{"database.url: the part behind ? or # is not valid"}},
+		"SQLite without path":         {url("sqlite:"), []string{`database.url: expected "sqlite", or "sqlite:" and a path without ? and #`}},
+		"SQLite with options":         {url("sqlite:a.db?mode=ro"), []string{`database.url: expected "sqlite", or "sqlite:" and a path without ? and #`}},
+		"database batch":              {func(c *config.Config) { c.Database.MaxBatch = 0 }, []string{"database.max_batch: 0 is out of range, expected 1 to 4096"}},
+		"database connections":        {func(c *config.Config) { c.Database.MaxConnections = 1 }, []string{"database.max_connections: 1 is out of range, expected 2 to 1000"}},
+		"database timeout":            {func(c *config.Config) { c.Database.StatementTimeout = config.Duration{} }, []string{"database.statement_timeout: 0s is out of range, expected 100ms to 10m"}},
+		"database TLS":                {func(c *config.Config) { c.Database.TLS = "require" }, []string{`database.tls: "require" is not known, expected one of verify-full, verify-ca, insecure_disable`}},
+		"database TLS off with CA":    {func(c *config.Config) { c.Database.TLS, c.Database.CAFile = "insecure_disable", "a" }, []string{`database.tls: is "insecure_disable", so ca_file and client_certificate_file have no effect; remove them or set "verify-full"`}},
+		"verify-ca without CA":        {func(c *config.Config) { c.Database.TLS = "verify-ca" }, []string{`database.ca_file: is missing; "verify-ca" without an authority of your own accepts any public certificate`}},
+		"half a client certificate":   {func(c *config.Config) { c.Database.ClientPrivateKeyFile = "k" }, []string{"database.client_certificate_file: and client_private_key_file belong together; set both or none"}},
 		"SQLite with PostgreSQL's": {func(c *config.Config) {
 			c.Database = config.Default().Database
 			c.Database.PasswordFile, c.Database.TLS, c.Database.CAFile = "p", "verify-full", "a"
@@ -287,5 +315,31 @@ func TestBurstFollowsTheRate(t *testing.T) {
 		if err := c.Validate(); err != nil || c.Limits.DeleteBurst != want {
 			t.Errorf("rate %v: burst %d, %v; want %d", rate, c.Limits.DeleteBurst, err, want)
 		}
+	}
+}
+
+// TestKeyServiceIsANodeOfItsOwn: what works on a vault's database, log and
+// custodians works on the key service's.
+func TestKeyServiceIsANodeOfItsOwn(t *testing.T) {
+	c := valid(t)
+	c.Node.Name, c.Node.DataDir = strings.Repeat("n", 64), "data"
+	c.KeyService.Listen = "127.0.0.1:4599"
+	c.Derive("host")
+	if err := c.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	k := c.ForKeyService()
+	if err := k.Validate(); err == nil || err.Error() != "tenants.key-service: is the name of the key service's root key; give the tenant another\n"+
+		"key_service.listen: is the address of vault.listen; give it another port" {
+		t.Errorf("what is wrong with the key service's view: %v", err) // nothing else is
+	}
+	if len(k.Node.Name)+len("-cli") > 64 || !strings.HasSuffix(k.Node.Name, "n-keys") {
+		t.Errorf("node %q", k.Node.Name)
+	}
+	if got := []string{k.SQLitePath(), k.Audit.SigningKeyFile, k.Vault.Listen}; got[0] != "data/keys.db" || got[1] != "data/key-service-signing.key" || got[2] != "127.0.0.1:4599" {
+		t.Errorf("got %q", got)
+	}
+	if _, ok := k.Tenants[config.KeyServiceTenant]; !ok || len(k.Tenants) != 1 || len(c.Tenants) != 2 {
+		t.Errorf("tenants %v, of the vault %v", k.Tenants, c.Tenants)
 	}
 }
