@@ -144,8 +144,8 @@ var (
 	rsaSigning = []SigningAlgorithm{
 		SignPKCS1SHA256, SignPKCS1SHA384, SignPKCS1SHA512, SignPSSSHA256, SignPSSSHA384, SignPSSSHA512,
 	}
-	rsaTraits = traits{FamilyRSA, []Usage{EncryptDecrypt, SignVerify}, []EncryptionAlgorithm{EncryptOAEPSHA1, EncryptOAEPSHA256}, rsaSigning, nil, nil}
-	mldsa     = traits{FamilyMLDSA, []Usage{SignVerify}, nil, []SigningAlgorithm{SignMLDSA}, nil, nil}
+	rsaTraits   = traits{FamilyRSA, []Usage{EncryptDecrypt, SignVerify}, []EncryptionAlgorithm{EncryptOAEPSHA1, EncryptOAEPSHA256}, rsaSigning, nil, nil}
+	mldsaTraits = traits{FamilyMLDSA, []Usage{SignVerify}, nil, []SigningAlgorithm{SignMLDSA}, nil, nil}
 )
 
 func nist(a SigningAlgorithm) traits {
@@ -170,9 +170,9 @@ var specs = map[Spec]traits{
 	ECCNISTP521:      nist(SignECDSASHA512),
 	ECCSECGP256K1:    {FamilyECC, []Usage{SignVerify}, nil, []SigningAlgorithm{SignECDSASHA256}, nil, nil},
 	ECCEdwards25519:  {FamilyEdwards, []Usage{SignVerify}, nil, []SigningAlgorithm{SignEd25519, SignEd25519ph}, nil, nil},
-	MLDSA44:          mldsa,
-	MLDSA65:          mldsa,
-	MLDSA87:          mldsa,
+	MLDSA44:          mldsaTraits,
+	MLDSA65:          mldsaTraits,
+	MLDSA87:          mldsaTraits,
 }
 
 // Known reports whether keys of the spec can be made here.
