@@ -7,6 +7,6 @@ import (
 )
 
 // SwapSealedForDemo tampers with two cards in the database; see the store's method.
-func (a *App) SwapSealedForDemo(ctx context.Context, x, y vault.Lookup) error {
-	return a.store.SwapSealedForDemo(ctx, x, y)
+func (n *Node) SwapSealedForDemo(ctx context.Context, x, y vault.Lookup) error {
+	return n.store.SwapSealedForDemo(ctx, x, y)
 }

@@ -15,7 +15,6 @@ import (
 	"cardea/internal/custodian"
 	"cardea/internal/httpd"
 	"cardea/internal/iam"
-	"cardea/internal/keymanager"
 	"cardea/internal/lockerapi"
 	"cardea/internal/secret"
 	"cardea/internal/vault"
@@ -24,14 +23,14 @@ import (
 // applyTenants makes the tenants of cfg the ones that are served: in the vault, in
 // the API, and in the keeper of their master keys. What can be wrong is found
 // before anything changes.
-func (a *App) applyTenants(ctx context.Context, cfg config.Config) error {
+func (n *Node) applyTenants(ctx context.Context, cfg config.Config) error {
 	api := map[string]lockerapi.TenantConfig{}
 	seals := map[string]custodian.Source{}
 	var domain []vault.Tenant
 	for name, t := range cfg.Tenants {
 		c, err := apiTenant(t, cfg.Limits)
 		if err == nil {
-			seals[name], err = a.sealOf(ctx, name, t)
+			seals[name], err = n.sealOf(ctx, name, t)
 		}
 		if err != nil {
 			return fmt.Errorf("tenants.%s: %w", name, err)
@@ -39,19 +38,19 @@ func (a *App) applyTenants(ctx context.Context, cfg config.Config) error {
 		api[name] = c
 		domain = append(domain, vault.Tenant{Name: name, Mode: vault.ModeLocal, LazyHolders: t.LazyHolders})
 	}
-	if err := a.api.SetTenants(api); err != nil {
+	if err := n.api.SetTenants(api); err != nil {
 		return fmt.Errorf("tenants: %w", err)
 	}
-	before := a.gate.Tenants.Names()
-	a.gate.Tenants.Replace(domain...)
+	before := n.gate.Tenants.Names()
+	n.gate.Tenants.Replace(domain...)
 	for _, name := range before {
 		if _, stays := cfg.Tenants[name]; !stays {
-			a.keeper.Remove(name)
-			a.local.Forget(name)
+			n.keeper.Remove(name)
+			n.forgetTenant(name)
 		}
 	}
 	for name, seal := range seals {
-		if err := a.takeUp(name, seal); err != nil {
+		if err := n.takeUp(name, seal); err != nil {
 			return fmt.Errorf("tenants.%s: %w", name, err)
 		}
 	}
@@ -59,21 +58,21 @@ func (a *App) applyTenants(ctx context.Context, cfg config.Config) error {
 	if slices.Equal(before, now) {
 		return nil
 	}
-	return a.gate.Record(ctx, iam.System("node"), vault.OpTenantsLd, vault.Target{}, "loaded", fmt.Sprintf("tenants %v", now))
+	return n.gate.Record(ctx, iam.System("node"), vault.OpTenantsLd, vault.Target{}, "loaded", fmt.Sprintf("tenants %v", now))
 }
 
 // sealOf is where a tenant's master key comes from. A tenant whose custodians have
 // not been made yet stays locked.
-func (a *App) sealOf(ctx context.Context, name string, t config.Tenant) (custodian.Source, error) {
+func (n *Node) sealOf(ctx context.Context, name string, t config.Tenant) (custodian.Source, error) {
 	switch {
 	case t.MasterKey.Present():
 		return plainMaster{t.MasterKey}, nil
 	case t.SealedMasterKey.Present():
 		return LockerSeal(t)
 	}
-	s, err := a.ceremonies.Seal(ctx, name)
+	s, err := n.ceremonies.Seal(ctx, name)
 	if errors.Is(err, vault.ErrNotFound) {
-		a.log.WarnContext(ctx, "tenant has no master key yet: make one with 'cardea custodian init'", slog.String("tenant", name))
+		n.log.WarnContext(ctx, "tenant has no master key yet: make one with 'cardea custodian init'", slog.String("tenant", name))
 		return noSeal{name}, nil
 	}
 	return s, err
@@ -81,19 +80,25 @@ func (a *App) sealOf(ctx context.Context, name string, t config.Tenant) (custodi
 
 // takeUp gives a tenant its seal. A master key that stands in a file needs no
 // custodians.
-func (a *App) takeUp(name string, seal custodian.Source) error {
-	if err := a.keeper.SetTenant(name, seal); err != nil {
+func (n *Node) takeUp(name string, seal custodian.Source) error {
+	if err := n.keeper.SetTenant(name, seal); err != nil {
 		return err
 	}
 	if _, plain := seal.(plainMaster); plain {
-		if err := a.keeper.Unlock(name); err != nil && !errors.Is(err, custodian.ErrUnlocked) {
+		if err := n.keeper.Unlock(name); err != nil && !errors.Is(err, custodian.ErrUnlocked) {
 			return err
 		}
 	}
-	if !a.keeper.Unlocked(name) { // perhaps since now: the seal may be of another master key
-		a.local.Forget(name)
+	if !n.keeper.Unlocked(name) { // perhaps since now: the seal may be of another master key
+		n.forgetTenant(name)
 	}
 	return nil
+}
+
+// forgetTenant wipes the keys in clear that the tenant's master key has opened.
+func (n *Node) forgetTenant(name string) {
+	n.local.Forget(name)
+	n.forget()
 }
 
 // LockerSeal is the master key that the Hyperswitch locker sealed, of a tenant that
@@ -106,27 +111,27 @@ func LockerSeal(t config.Tenant) (custodian.HyperswitchSeal, error) {
 
 // refreshSeals takes up the seals that 'cardea custodian init' and 'rekey' made
 // since the last time.
-func (a *App) refreshSeals(ctx context.Context) {
-	for name, t := range a.current().Tenants {
+func (n *Node) refreshSeals(ctx context.Context) {
+	for name, t := range n.current().Tenants {
 		if t.MasterKey.Present() || t.SealedMasterKey.Present() {
 			continue
 		}
-		s, err := a.ceremonies.Seal(ctx, name)
+		s, err := n.ceremonies.Seal(ctx, name)
 		if err == nil {
-			err = a.takeUp(name, s)
+			err = n.takeUp(name, s)
 		}
 		if err != nil && !errors.Is(err, vault.ErrNotFound) && ctx.Err() == nil {
-			a.log.WarnContext(ctx, "seal not read, the one in memory stays", slog.String("tenant", name), slog.Any("error", err))
+			n.log.WarnContext(ctx, "seal not read, the one in memory stays", slog.String("tenant", name), slog.Any("error", err))
 		}
 	}
 }
 
 // TakeUpSeals makes the keeper use the seals as they are in the store now.
-func (a *App) TakeUpSeals(ctx context.Context) error {
-	for name, t := range a.current().Tenants {
-		seal, err := a.sealOf(ctx, name, t)
+func (n *Node) TakeUpSeals(ctx context.Context) error {
+	for name, t := range n.current().Tenants {
+		seal, err := n.sealOf(ctx, name, t)
 		if err == nil {
-			err = a.takeUp(name, seal)
+			err = n.takeUp(name, seal)
 		}
 		if err != nil {
 			return fmt.Errorf("tenants.%s: %w", name, err)
@@ -160,13 +165,13 @@ func (noSeal) Open([]custodian.Part) (secret.Bytes, error) { return secret.Bytes
 // lockingKeeper wipes a tenant's keys in clear when it is locked.
 type lockingKeeper struct {
 	*custodian.Keeper
-	local *keymanager.Local
+	node *Node
 }
 
 // Lock implements vault.Custodians.
 func (k lockingKeeper) Lock(tenant string) error {
 	err := k.Keeper.Lock(tenant)
-	k.local.Forget(tenant)
+	k.node.forgetTenant(tenant)
 	return err
 }
 

@@ -109,7 +109,7 @@ type answer struct {
 // post sends a body and fails if the status is not the one wanted.
 func (d *demo) post(ctx context.Context, path, body string, want int) (answer, error) {
 	var a answer
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, d.app.VaultURL()+path, bytes.NewReader([]byte(body)))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, d.app.Vault().URL()+path, bytes.NewReader([]byte(body)))
 	if err != nil {
 		return a, err
 	}
@@ -244,7 +244,7 @@ func (d *demo) expiry(ctx context.Context) error {
 	if _, err := d.post(ctx, "/cards/retrieve", `{`+ids+`,"card_reference":"`+a.Payload.Reference+`"}`, 404); err != nil {
 		return err
 	}
-	n, err := d.app.Service().Sweep(ctx, 100)
+	n, err := d.app.Vault().Service().Sweep(ctx, 100)
 	if err != nil {
 		return err
 	}
@@ -265,7 +265,7 @@ func (d *demo) tamper(ctx context.Context) error {
 	}
 	x := vault.LookupOf(devTenant, "shop", vault.SpaceV1, "alice", a.Payload.Reference)
 	y := vault.LookupOf(devTenant, "shop", vault.SpaceV1, "bob", b.Payload.Reference)
-	if err := d.app.SwapSealedForDemo(ctx, x, y); err != nil {
+	if err := d.app.Vault().SwapSealedForDemo(ctx, x, y); err != nil {
 		return err
 	}
 	refused, err := d.post(ctx, "/cards/retrieve", `{`+ids+`,"card_reference":"`+a.Payload.Reference+`"}`, 500)
@@ -279,7 +279,7 @@ func (d *demo) tamper(ctx context.Context) error {
 
 func (d *demo) verify(ctx context.Context) error {
 	d.say("Stop, and verify the audit log: every entry, every checkpoint, every signature.")
-	verifier := d.app.Verifier()
+	verifier := d.app.Vault().Verifier()
 	if err := d.stop(); err != nil {
 		return err
 	}

@@ -60,7 +60,7 @@ func (c devCommand) Run(ctx context.Context, p *Process) error {
 }
 
 func (c devCommand) greet(p *Process, d *devApp) {
-	url, self, dir := d.VaultURL(), invocation(p), quoted(c.DataDir)
+	url, self, dir := d.Vault().URL(), invocation(p), quoted(c.DataDir)
 	curl := func(path, body string) string {
 		return fmt.Sprintf("curl -s %s%s -H 'content-type: application/json' -H 'x-tenant-id: %s' -d '%s'", url, path, devTenant, body)
 	}
@@ -194,12 +194,12 @@ func unsealDev(ctx context.Context, a *app.App, dir string, log *slog.Logger) er
 		}
 		defer part.Destroy()
 		who := iam.Principal{Type: iam.TypeCustodian, Name: fmt.Sprintf("dev-%d", i+1), Tenant: devTenant, Auth: "internal", Actions: []string{"custodian:*"}}
-		if err := a.Service().SubmitPart(ctx, who, devTenant, part); err != nil {
+		if err := a.Vault().Service().SubmitPart(ctx, who, devTenant, part); err != nil {
 			return err
 		}
 		if i == 1 {
 			log.WarnContext(ctx, "dev mode unseals itself with the shares it kept", slog.String("file", path))
-			return a.Service().Unlock(ctx, who, devTenant)
+			return a.Vault().Service().Unlock(ctx, who, devTenant)
 		}
 	}
 	return fmt.Errorf("%s: has fewer than two shares", path)
@@ -207,7 +207,7 @@ func unsealDev(ctx context.Context, a *app.App, dir string, log *slog.Logger) er
 
 func makeDevShares(ctx context.Context, a *app.App, path string) ([]byte, error) {
 	who := iam.Principal{Type: iam.TypeOperator, Name: "dev", Auth: "internal", Actions: []string{"custodian:*"}}
-	handouts, err := a.Ceremonies().Init(ctx, who, devTenant, vault.Terms{Form: custodian.FormShares, Threshold: 2, Custodians: []string{"dev-1", "dev-2", "dev-3"}})
+	handouts, err := a.Vault().Ceremonies().Init(ctx, who, devTenant, vault.Terms{Form: custodian.FormShares, Threshold: 2, Custodians: []string{"dev-1", "dev-2", "dev-3"}})
 	if err != nil {
 		return nil, err
 	}
@@ -218,7 +218,7 @@ func makeDevShares(ctx context.Context, a *app.App, path string) ([]byte, error)
 		t.Destroy()
 		h.Destroy()
 	}
-	if err := a.TakeUpSeals(ctx); err != nil {
+	if err := a.Vault().TakeUpSeals(ctx); err != nil {
 		return nil, err
 	}
 	return text, os.WriteFile(path, text, 0o600)

@@ -1,0 +1,249 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"cardea/internal/audit"
+	"cardea/internal/config"
+	"cardea/internal/custodian"
+	"cardea/internal/httpd"
+	"cardea/internal/iam"
+	"cardea/internal/keymanager"
+	"cardea/internal/lockerapi"
+	"cardea/internal/store"
+	"cardea/internal/vault"
+)
+
+// Node is a database with its audit log, the custodians of what it protects, and
+// the listener in front: the vault, or that part of the key service which is the
+// same for both.
+type Node struct {
+	name string // vault or keys: in the operator's log and in metrics
+	log  *slog.Logger
+	now  func() time.Time
+
+	signer     *audit.Signer
+	store      *store.Store
+	gate       *vault.Gate
+	ceremonies *vault.Ceremonies
+	keeper     *custodian.Keeper
+	local      *keymanager.Local
+	service    *vault.Service
+	api        *lockerapi.API
+	server     *httpd.Server
+	forget     func() // wipes what else a tenant's master key has opened
+
+	mu     sync.Mutex    // guards config, held while it is replaced
+	config config.Config // in force
+}
+
+// newNode opens the store and builds what stands on it. The caller closes the node
+// also if there is an error.
+func newNode(ctx context.Context, name string, cfg config.Config, o Options, metrics prometheus.Registerer) (*Node, error) {
+	n := &Node{name: name, log: o.Logger, now: o.Now, config: cfg, forget: func() {}}
+	metrics = prometheus.WrapRegistererWith(prometheus.Labels{"part": name}, metrics)
+	var err error
+	if n.signer, err = LoadOrMakeSigningKey(cfg, n.log); err != nil {
+		return n, err
+	}
+	if n.store, err = OpenStore(ctx, cfg, StoreOptions{Logger: n.log, Now: n.now, Metrics: metrics, Signer: n.signer}); err != nil {
+		return n, err
+	}
+	n.gate = &vault.Gate{Node: cfg.Node.Name, Log: n.store, Tenants: vault.NewTenants(), Now: n.now, Logger: n.log}
+	n.ceremonies = vault.NewCeremonies(n.gate, n.store)
+	n.keeper = custodian.NewKeeper(custodian.Options{Now: n.now})
+	if n.local, err = keymanager.NewLocal(keymanager.LocalOptions{
+		Masters: n.keeper, Inventory: vault.NewKeyring(n.gate, n.store), Now: n.now,
+		TTL: cfg.Keys.CacheTTL.Duration, Entries: cfg.Keys.CacheEntries, Metrics: metrics,
+	}); err != nil {
+		return n, err
+	}
+	if n.service, err = vault.NewService(vault.Options{
+		Gate: n.gate, Store: n.store, Keys: n.local, Custodians: lockingKeeper{n.keeper, n},
+	}); err != nil {
+		return n, err
+	}
+	if err = n.buildAPI(cfg, metrics); err != nil {
+		return n, err
+	}
+	return n, n.applyTenants(ctx, cfg)
+}
+
+func (n *Node) buildAPI(cfg config.Config, metrics prometheus.Registerer) error {
+	keys, err := lockerKeys(cfg)
+	if err != nil {
+		return err
+	}
+	guard, err := custodian.NewGuard(custodian.GuardOptions{
+		Now: n.now, Rate: float64(cfg.Limits.CustodianAttemptsPerMinute) / 60, Burst: cfg.Limits.CustodianAttemptsPerMinute,
+		MaxFailures: cfg.Limits.CustodianLockoutAfter, LockoutFor: cfg.Limits.CustodianLockout.Duration,
+	})
+	if err != nil {
+		return fmt.Errorf("limits: %w", err)
+	}
+	n.api, err = lockerapi.New(lockerapi.Options{
+		Service: n.service, LockerKeys: keys,
+		Custodians:            &lockerapi.GuardedCustodians{Guard: guard, Credentials: n.store.Credentials, Now: n.now},
+		AllowPlainOffLoopback: cfg.Vault.InsecurePlainAPIWithoutClientCertificates,
+		BodyLimit:             cfg.Vault.BodyLimitBytes, Version: cfg.Locker.VersionHeader,
+		Now: n.now, Logger: n.log, Metrics: metrics,
+	})
+	return err
+}
+
+// listen binds the node's listener, which h answers.
+func (n *Node) listen(cfg config.Config, h http.Handler, limits httpd.Limits, metrics prometheus.Registerer) (err error) {
+	n.server, err = httpd.New(httpd.Options{
+		Name: n.name, Addr: cfg.Vault.Listen, Handler: h, TLS: tlsOptions(cfg.Vault.TLS),
+		AllowPlaintext: cfg.Vault.InsecurePlainHTTPOffLoopback, Limits: limits, TrustedProxies: cfg.Vault.TrustedProxies,
+		ShutdownGrace: cfg.Vault.ShutdownGrace.Duration, Logger: n.log, Metrics: metrics, Now: n.now,
+	})
+	if err != nil {
+		return err
+	}
+	return n.server.Listen()
+}
+
+// URL is where a client on this machine reaches the node.
+func (n *Node) URL() string { return n.server.URL() }
+
+// Service is the vault; of the key service only its custodians are of use.
+func (n *Node) Service() *vault.Service { return n.service }
+
+// Ceremonies make custodians.
+func (n *Node) Ceremonies() *vault.Ceremonies { return n.ceremonies }
+
+// Verifier is the public key of this node's audit log.
+func (n *Node) Verifier() string { return n.signer.Verifier() }
+
+// opened and closed are the first and the last entry of the node's audit log.
+func (n *Node) opened(ctx context.Context) error {
+	if err := n.gate.Record(ctx, iam.System("node"), vault.OpLogOpen, vault.Target{}, "opened", "node started"); err != nil {
+		return fmt.Errorf("open audit log: %w", err)
+	}
+	return nil
+}
+
+func (n *Node) closed(ctx context.Context) error {
+	// A detached context: the node's own last entry must be written though ctx is over.
+	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	if err := n.gate.Record(closing, iam.System("node"), vault.OpLogClose, vault.Target{}, "closed", "node stopped"); err != nil {
+		return fmt.Errorf("close audit log: %w", err)
+	}
+	return nil
+}
+
+// run serves until ctx ends, in goroutines of g.
+func (n *Node) run(ctx context.Context, g *errgroup.Group) {
+	g.Go(func() error { return n.server.Serve(ctx) })
+	g.Go(func() error { n.tidy(ctx); return nil })
+	g.Go(func() error {
+		select {
+		case err := <-n.store.Fatal():
+			return fmt.Errorf("store of %s: %w", n.name, err)
+		case <-ctx.Done():
+			return nil
+		}
+	})
+}
+
+// sweep removes expired records until ctx ends.
+func (n *Node) sweep(ctx context.Context) {
+	cfg := n.current()
+	n.service.SweepEvery(ctx, cfg.Retention.SweepInterval.Duration, cfg.Retention.SweepBatch)
+}
+
+// tidyInterval is how late a key in clear may be wiped after its time.
+const tidyInterval = 5 * time.Second
+
+// tidy does what idle caches do not do by themselves, and takes up seals that
+// ceremonies made while the node runs.
+func (n *Node) tidy(ctx context.Context) {
+	tick := time.NewTicker(tidyInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			n.local.Sweep()
+			n.refreshSeals(ctx)
+		}
+	}
+}
+
+// reload takes up the tenants of cfg.
+func (n *Node) reload(ctx context.Context, cfg config.Config) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if err := n.applyTenants(ctx, cfg); err != nil {
+		return err
+	}
+	n.config.Tenants = cfg.Tenants
+	return nil
+}
+
+func (n *Node) current() config.Config {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.config
+}
+
+// Close wipes keys and closes the store, whose last act is a checkpoint.
+func (n *Node) Close() error {
+	var errs []error
+	if n.server != nil {
+		errs = append(errs, n.server.Close())
+	}
+	if n.service != nil {
+		n.service.Close()
+	}
+	if n.local != nil {
+		n.local.Close()
+	}
+	if n.keeper != nil {
+		n.keeper.Close()
+	}
+	if n.store != nil {
+		errs = append(errs, n.store.Close())
+	}
+	if n.signer != nil {
+		n.signer.Destroy()
+	}
+	return errors.Join(errs...)
+}
+
+// readiness tells what a load balancer and an operator must know. prefix is put
+// before the names of checks.
+func (n *Node) readiness(ctx context.Context, prefix string) []httpd.Check {
+	p := n.store.Probe(ctx)
+	checks := []httpd.Check{
+		check(prefix+"database", p.Connect), check(prefix+"database_read", p.Read),
+		check(prefix+"database_write", p.Write), check(prefix+"database_delete", p.Delete),
+	}
+	for _, name := range n.gate.Tenants.Names() {
+		c := httpd.Check{Name: "tenant_" + name, State: httpd.Working}
+		if !n.keeper.Unlocked(name) {
+			c.State, c.Detail = httpd.Failing, "locked: its custodians have not unlocked it on this node"
+		}
+		checks = append(checks, c)
+	}
+	return checks
+}
+
+func check(name string, err error) httpd.Check {
+	if err != nil {
+		return httpd.Check{Name: name, State: httpd.Failing, Detail: err.Error()}
+	}
+	return httpd.Check{Name: name, State: httpd.Working}
+}
