@@ -5,7 +5,7 @@
 // that names a record or a key is bound to its bytes, and whatever does not open
 // is [ErrCorrupt], never a panic and never a partial plaintext. The functions are
 // pure and safe for concurrent use. The formats are specified in
-// docs/spec/record.md and docs/spec/wrapped-key.md.
+// docs/spec/record.md, docs/spec/wrapped-key.md and docs/spec/kms-ciphertext.md.
 package ciphertext
 
 import (

@@ -19,6 +19,7 @@ type live struct {
 	arn    string
 	policy *iam.Policy
 	grants grantCache
+	public parsedPublic
 }
 
 // cache keeps keys and aliases in the form in which requests need them. What this

@@ -25,6 +25,14 @@ func (b *usageBook) add(c *call) {
 	}
 }
 
+// of is what the book has of a key.
+func (b *usageBook) of(ref KeyRef) (Usage, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	u, found := b.last[ref]
+	return u, found
+}
+
 // take empties the book.
 func (b *usageBook) take() []Usage {
 	b.mu.Lock()
