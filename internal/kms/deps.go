@@ -53,8 +53,8 @@ type Store interface {
 	Due(ctx context.Context, at time.Time, limit int) ([]KeyRef, error)
 	// Changes lists keys that were changed, by any node, after the change with the
 	// number given, and the number of the last. A list cut at its limit goes on from
-	// there. A change of an alias, a grant or a key store is one of the keys
-	// concerned; see Change.
+	// there. A change of an alias or a grant is one of the keys concerned; see
+	// Change. With ErrForgotten comes the number to go on from.
 	Changes(ctx context.Context, after int64) (changes []Change, last int64, err error)
 }
 

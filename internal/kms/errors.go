@@ -75,6 +75,9 @@ var (
 	ErrChanged = errors.New("changed by another request")
 	// ErrUnavailable says that the database cannot be reached or written.
 	ErrUnavailable = errors.New("database unavailable")
+	// ErrForgotten says that a store no longer knows all the changes it was asked
+	// for: caches must be emptied.
+	ErrForgotten = errors.New("changes are no longer known")
 	// ErrSealed says that a backend's root key has not been unsealed, or that its
 	// device is not connected.
 	ErrSealed = errors.New("root key is sealed")

@@ -41,11 +41,13 @@ type Key struct {
 	// Materials in the order in which they came. At most one is MaterialCurrent.
 	Materials []Material `json:"materials,omitempty"`
 
-	Rotation   Rotation   `json:"rotation,omitzero"`
-	Deletion   Deletion   `json:"deletion,omitzero"`
-	Regions    *Regions   `json:"regions,omitempty"` // of a multi-Region key
-	KeyStoreID string     `json:"key_store,omitempty"`
-	Import     ImportWait `json:"import,omitzero"` // parameters handed out last
+	Rotation   Rotation `json:"rotation,omitzero"`
+	Deletion   Deletion `json:"deletion,omitzero"`
+	Regions    *Regions `json:"regions,omitempty"` // of a multi-Region key
+	KeyStoreID string   `json:"key_store,omitempty"`
+	// MaterialSecret is the secret that the ids of imported material are made with,
+	// sealed; docs/spec/import-token.md.
+	MaterialSecret []byte `json:"material_secret,omitempty"`
 }
 
 // Material is one of a key's materials.
@@ -73,8 +75,6 @@ type Rotation struct {
 	PeriodDays int32     `json:"period_days,omitempty"`
 	Next       time.Time `json:"next,omitzero"` // of the automatic ones
 	OnDemand   int       `json:"on_demand,omitempty"`
-	// Requested is when a rotation on demand was asked for that is not done yet.
-	Requested time.Time `json:"requested,omitzero"`
 }
 
 // Deletion is the end of a key.
@@ -91,16 +91,6 @@ type Regions struct {
 	Type     MultiRegionType `json:"type"`
 	Primary  string          `json:"primary"`
 	Replicas []string        `json:"replicas,omitempty"` // sorted
-}
-
-// ImportWait is the wrapping key that was handed out for the next import, sealed
-// by the backend. The import token names it.
-type ImportWait struct {
-	TokenHash []byte       `json:"token_hash,omitempty"`
-	Spec      keyspec.Spec `json:"spec,omitempty"`
-	Algorithm string       `json:"algorithm,omitempty"`
-	Handle    []byte       `json:"handle,omitempty"`
-	ValidTo   time.Time    `json:"valid_to,omitzero"`
 }
 
 // Clone is a copy that may be changed. Handles and public keys are shared.
@@ -135,6 +125,9 @@ func (k *Key) Material(id string) *Material {
 	return nil
 }
 
+// Replicates reports whether the key is a replica of a multi-Region key.
+func (k *Key) Replicates() bool { return k.Regions != nil && k.Regions.Type == Replica }
+
 // Due is when the next thing happens to the key by itself: rotation, expiry of
 // imported material, deletion. Zero if nothing will. The store keeps it in a
 // column, so that jobs find what is due.
@@ -148,11 +141,8 @@ func (k *Key) Due() time.Time {
 	if k.State == StatePendingDeletion {
 		at(k.Deletion.At)
 	}
-	if k.State == StateEnabled {
-		at(k.Rotation.Requested)
-		if k.Rotation.Enabled {
-			at(k.Rotation.Next)
-		}
+	if k.State == StateEnabled && k.Rotation.Enabled && !k.Replicates() { // a replica gets what its primary has
+		at(k.Rotation.Next)
 	}
 	for i := range k.Materials {
 		if m := &k.Materials[i]; m.Expiration == MaterialExpires && m.Import == Imported {
@@ -200,6 +190,7 @@ type KeyStore struct {
 	TrustAnchor string          `json:"trust_anchor,omitempty"`
 	Password    []byte          `json:"password,omitempty"` // sealed by the backend
 	State       ConnectionState `json:"state"`
+	Since       time.Time       `json:"since,omitzero"` // when it came into the state
 	ErrorCode   string          `json:"error_code,omitempty"`
 	CreatedAt   time.Time       `json:"created_at"`
 }
