@@ -1,0 +1,101 @@
+package kmsapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"cardea/internal/kms"
+	"cardea/internal/sigv4"
+)
+
+// DefaultBodyLimit is the longest request body in bytes. The longest that the API
+// has a use for is a policy, of 128 KiB before it is written as JSON.
+const DefaultBodyLimit = 1 << 20
+
+// Identities know who calls. Principals of the credentials are *iam.Subject.
+type Identities interface {
+	sigv4.Keys
+
+	// Failed is told of a signature that did not verify, and Succeeded of one that
+	// did, so that an access key is locked out after repeated failures. id is what
+	// the request claims.
+	Failed(ctx context.Context, id string)
+	Succeeded(ctx context.Context, id string)
+}
+
+// Options are what an API is made of. Service, Identities and Regions are required.
+type Options struct {
+	Service    *kms.Service
+	Identities Identities
+	// Regions are those that are served: each has its keys, and requests must be
+	// signed for one of them.
+	Regions []string
+
+	MaxSkew   time.Duration // of clients' clocks; default 5 min, at most 15 min
+	BodyLimit int64         // bytes; default DefaultBodyLimit
+
+	Now     func() time.Time      // default time.Now
+	Logger  *slog.Logger          // default discards
+	Metrics prometheus.Registerer // default keeps the metrics to itself
+}
+
+// API is the key service's API as an http.Handler. It is safe for concurrent use.
+type API struct {
+	service    *kms.Service
+	identities Identities
+	regions    []string
+	kmsKeys    *sigv4.Verifier // of requests to KMS
+	stsKeys    *sigv4.Verifier // of requests to STS
+	bodyLimit  int64
+	now        func() time.Time
+	log        *slog.Logger
+	metrics    *metrics
+	routes     map[string]*route // of KMS, by operation
+}
+
+// New checks the options and builds the API.
+func New(o Options) (*API, error) {
+	if o.Service == nil || o.Identities == nil || len(o.Regions) == 0 {
+		return nil, errors.New("key service API: Service, Identities and Regions are required")
+	}
+	a := &API{
+		service: o.Service, identities: o.Identities, regions: slices.Clone(o.Regions), bodyLimit: o.BodyLimit, now: o.Now, log: o.Logger,
+		routes: routeTable(),
+	}
+	if a.bodyLimit <= 0 {
+		a.bodyLimit = DefaultBodyLimit
+	}
+	if a.now == nil {
+		a.now = time.Now //nolint:forbidigo // the default of the injected clock
+	}
+	if a.log == nil {
+		a.log = slog.New(slog.DiscardHandler)
+	}
+	var err error
+	if a.kmsKeys, err = a.verifier("kms", o.MaxSkew, a.serves); err != nil {
+		return nil, fmt.Errorf("key service API: %w", err)
+	}
+	if a.stsKeys, err = a.verifier("sts", o.MaxSkew, a.servesSTS); err != nil {
+		return nil, fmt.Errorf("key service API: %w", err)
+	}
+	if a.metrics, err = newMetrics(o.Metrics, a.routes); err != nil {
+		return nil, fmt.Errorf("key service API: %w", err)
+	}
+	return a, nil
+}
+
+// Handler is the API, for the path "/".
+func (a *API) Handler() http.Handler { return http.HandlerFunc(a.serve) }
+
+// Wipe forgets all signing keys, as when the root key is sealed again.
+func (a *API) Wipe() {
+	a.kmsKeys.Wipe()
+	a.stsKeys.Wipe()
+}

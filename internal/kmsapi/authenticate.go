@@ -1,0 +1,109 @@
+package kmsapi
+
+import (
+	"crypto/tls"
+	"errors"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"cardea/internal/httpd"
+	"cardea/internal/iam"
+	"cardea/internal/kms"
+	"cardea/internal/sigv4"
+)
+
+func (a *API) verifier(service string, skew time.Duration, regions func(string) bool) (*sigv4.Verifier, error) {
+	return sigv4.New(sigv4.Options{
+		Keys: a.identities, Service: service, Regions: regions, Now: a.now, MaxSkew: skew,
+		AllowUnsignedContentType: true, // by which nothing is decided that the signature's service does not
+	})
+}
+
+func (a *API) serves(region string) bool { return slices.Contains(a.regions, region) }
+
+// servesSTS also lets in what clients of the global endpoint sign for.
+func (a *API) servesSTS(region string) bool {
+	return region == "us-east-1" || region == "aws-global" || a.serves(region)
+}
+
+// authenticate finds out who signed the request, from which the caller is known
+// from here on.
+func (x *exchange) authenticate(a *API, v *sigv4.Verifier) error {
+	id, err := v.Verify(x.r, x.in.b)
+	if err != nil {
+		return x.unauthenticated(a, err)
+	}
+	subject, ok := id.Principal.(*iam.Subject)
+	if !ok {
+		return errors.New("credentials without a subject")
+	}
+	a.identities.Succeeded(x.ctx, id.AccessKeyID)
+	x.who.Subject, x.who.Auth, x.who.Region = subject, "sigv4", id.Region
+	return nil
+}
+
+func (x *exchange) unauthenticated(a *API, err error) error {
+	e, ok := errors.AsType[*sigv4.Error](err)
+	if !ok {
+		if errors.Is(err, kms.ErrSealed) {
+			return &refusal{&kms.Error{Code: kms.CodeKeyUnavailable, Message: textSealed, Reason: err.Error()}}
+		}
+		return &refusal{&kms.Error{Code: kms.CodeInternal, Message: textInternal, Reason: err.Error()}}
+	}
+	a.metrics.authFailed(e.Code)
+	if e.AccessKeyID != "" {
+		// Nothing proves whose key it is, but whose account is tried can be seen.
+		x.who.Subject = &iam.Subject{Caller: iam.Caller{Type: iam.CallerAnonymous}, AccessKeyID: e.AccessKeyID}
+		if e.Code == sigv4.InvalidSignature {
+			a.identities.Failed(x.ctx, e.AccessKeyID)
+		}
+	}
+	return &refusal{&kms.Error{Code: signatureCodes[e.Code], Message: e.Message}}
+}
+
+// caller is what is known of the sender before anything is verified.
+func (a *API) caller(r *http.Request, id string) kms.Caller {
+	return kms.Caller{
+		Auth: "none", Region: a.regions[0], RequestID: id, IP: httpd.PeerIP(r), UserAgent: userAgent(r), TLS: tlsText(r.TLS),
+	}
+}
+
+const maxUserAgent = 255
+
+// userAgent is what the client calls itself, cut.
+func userAgent(r *http.Request) string {
+	values := r.Header["User-Agent"]
+	if len(values) == 0 {
+		return ""
+	}
+	s := values[0]
+	if !utf8.ValidString(s) {
+		s = strings.ToValidUTF8(s, "?")
+	}
+	if len(s) > maxUserAgent {
+		for s = s[:maxUserAgent]; !utf8.ValidString(s); {
+			s = s[:len(s)-1]
+		}
+	}
+	return s
+}
+
+// tlsText is "TLSv1.3 TLS_AES_128_GCM_SHA256", or empty.
+func tlsText(s *tls.ConnectionState) string {
+	if s == nil {
+		return ""
+	}
+	version := ""
+	switch s.Version {
+	case tls.VersionTLS13:
+		version = "TLSv1.3 "
+	case tls.VersionTLS12:
+		version = "TLSv1.2 "
+	default:
+		version = tls.VersionName(s.Version) + " "
+	}
+	return version + tls.CipherSuiteName(s.CipherSuite)
+}

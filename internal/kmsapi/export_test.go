@@ -1,0 +1,47 @@
+package kmsapi
+
+import (
+	"cardea/internal/kms"
+
+	"github.com/go-json-experiment/json"
+)
+
+// Routes are the operations that have a route.
+func Routes() []string {
+	var names []string
+	for _, r := range routes() {
+		names = append(names, r.name)
+	}
+	return names
+}
+
+// Statuses is the table of errors.
+func Statuses() map[kms.Code]int { return statuses }
+
+func EncodeError(e *kms.Error) string {
+	b := getBuffer()
+	defer b.release()
+	encodeError(b, e)
+	return string(b.b)
+}
+
+func AnswerTo(err error) (code kms.Code, message string, status int) {
+	e, status, _ := answerTo(err)
+	return e.Code, e.Message, status
+}
+
+func Encode(out any) (string, error) {
+	b := getBuffer()
+	defer b.release()
+	err := encode(b, out)
+	return string(b.b), err
+}
+
+func Decode(text []byte, in any) error { return decode(text, in) }
+
+// DecodeStrictly is Decode by reflection, which refuses unknown members.
+func DecodeStrictly(text []byte, in any) error {
+	return json.Unmarshal(text, in, decodeOptions, json.RejectUnknownMembers(true))
+}
+
+func Wipe(v any) { wipe(v) }
