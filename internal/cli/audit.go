@@ -27,10 +27,11 @@ type auditCommands struct {
 // logSource is where an audit command reads: a database, beside a running node or
 // not, or an exported file.
 type logSource struct {
-	Config  []string `short:"c" type:"path" placeholder:"FILE" xor:"source" help:"Configuration that names the database."`
-	DataDir string   `type:"path" placeholder:"DIR" xor:"source" help:"Data folder of 'cardea dev' (default ./cardea-data)."`
-	Bundle  string   `type:"path" placeholder:"FILE" xor:"source" help:"File that 'cardea audit export' wrote; nothing else is needed."`
-	Origin  []string `placeholder:"NAME" help:"Only these logs, such as cardea/vault-1."`
+	Config     []string `short:"c" type:"path" placeholder:"FILE" xor:"source" help:"Configuration that names the database."`
+	DataDir    string   `type:"path" placeholder:"DIR" xor:"source" help:"Data folder of 'cardea dev' (default ./cardea-data)."`
+	Bundle     string   `type:"path" placeholder:"FILE" xor:"source" help:"File that 'cardea audit export' wrote; nothing else is needed."`
+	KeyService bool     `help:"The log of the key service instead of the vault's."`
+	Origin     []string `placeholder:"NAME" help:"Only these logs, such as cardea/vault-1."`
 }
 
 // opened is a log source in use.
@@ -89,6 +90,18 @@ func (s logSource) openBundle() (*opened, error) {
 }
 
 func (s logSource) config(p *Process) (config.Config, error) {
+	cfg, err := s.installation(p)
+	if err == nil && s.KeyService {
+		if !cfg.KeyService.Enabled() {
+			return cfg, usageError{errors.New("--key-service: the configuration has no key service")}
+		}
+		cfg = cfg.ForKeyService()
+	}
+	return cfg, err
+}
+
+// installation is the configuration of what the log belongs to.
+func (s logSource) installation(p *Process) (config.Config, error) {
 	if len(s.Config) > 0 {
 		return configFlag{s.Config}.load(p)
 	}

@@ -12,6 +12,7 @@ import (
 	"text/tabwriter"
 
 	"cardea/internal/audit"
+	"cardea/internal/kms"
 	"cardea/internal/vault"
 )
 
@@ -47,8 +48,7 @@ func (c auditShowCommand) Run(ctx context.Context, p *Process) (err error) {
 	if c.Limit < 0 {
 		return usageError{fmt.Errorf("--limit: %d, expected 0 or more", c.Limit)}
 	}
-	known := func(op *vault.Operation) bool { return op.Name == c.Op }
-	if c.Op != "" && !slices.ContainsFunc(vault.Operations(), known) {
+	if c.Op != "" && !knownOperation(c.Op) {
 		fmt.Fprintf(p.Stderr, "--op: this release has no operation %q\n", c.Op)
 	}
 	src, err := c.open(ctx, p, "show")
@@ -115,6 +115,13 @@ func (c auditShowCommand) show(ctx context.Context, p *Process, out *entryWriter
 	return damaged, nil
 }
 
+// knownOperation reports whether some operation has the name in the log.
+func knownOperation(name string) bool {
+	return slices.ContainsFunc(vault.Operations(), func(op *vault.Operation) bool { return op.Name == name }) ||
+		slices.ContainsFunc(kms.Operations(), func(op *kms.Operation) bool { return op.Code == name }) ||
+		strings.HasPrefix(name, "sts.") || strings.HasPrefix(name, "iam.") || strings.HasPrefix(name, "identity.")
+}
+
 // entryWriter prints entries as a table or as lines of JSON.
 type entryWriter struct {
 	out   *bufio.Writer
@@ -145,12 +152,12 @@ func (w *entryWriter) write(origin string, n audit.Numbered) error {
 		return err
 	}
 	if w.rows == 0 {
-		fmt.Fprintln(w.table, "LOG\tENTRY\tTIME\tTENANT\tWHO\tFROM\tOPERATION\tOUTCOME\tRESULT\tMERCHANT\tCUSTOMER\tREFERENCE\tPAN\tDETAIL")
+		fmt.Fprintln(w.table, "LOG\tENTRY\tTIME\tTENANT\tWHO\tFROM\tOPERATION\tOUTCOME\tRESULT\tMERCHANT\tCUSTOMER\tREFERENCE\tPAN\tKEY\tDETAIL")
 	}
 	e, r := n.Entry, n.Entry.Resource
 	cells := []string{
 		origin, fmt.Sprint(n.Seq), e.Time.Format("2006-01-02T15:04:05.000Z"), e.Tenant, e.Who.Type + ":" + e.Who.Name, e.Who.IP,
-		e.Op, string(e.Outcome), e.Result, r.Merchant, r.Customer, r.Reference, r.MaskedPAN, e.Detail,
+		e.Op, string(e.Outcome), e.Result, r.Merchant, r.Customer, r.Reference, r.MaskedPAN, r.Key, e.Detail,
 	}
 	for i, cell := range cells {
 		if cells[i] = printable(cell); cell == "" {

@@ -1,0 +1,171 @@
+package cloudtrail
+
+import (
+	"strconv"
+	"strings"
+	"time"
+
+	"cardea/internal/audit"
+)
+
+// secondsForm is CloudTrail's form of a time.
+const secondsForm = "2006-01-02T15:04:05Z"
+
+// FromEntry makes the record of an entry of the key service, and reports false for
+// entries of anything else, which CloudTrail has no records of.
+func FromEntry(e audit.Entry) (Record, bool) {
+	c := e.Call
+	if c == nil {
+		return Record{}, false
+	}
+	r := Record{
+		EventVersion: "1.11", EventTime: e.Time.UTC().Format(secondsForm), EventSource: c.Source, EventName: c.Event,
+		AWSRegion: c.Region, SourceIPAddress: e.Who.IP, UserAgent: c.Agent, RequestID: e.RequestID, EventID: e.ID,
+		ReadOnly: c.ReadOnly, EventType: "AwsApiCall", ManagementEvent: true, RecipientAccountID: c.Account, EventCategory: "Management",
+	}
+	r.UserIdentity = identity(c)
+	if c.Error != "" {
+		r.ErrorCode, r.ErrorMessage = c.Error, e.Detail
+		if c.Error == "AccessDeniedException" { // CloudTrail's own name for it
+			r.ErrorCode = "AccessDenied"
+		}
+	}
+	r.RequestParameters = parameters(c.Request)
+	if len(c.Context) > 0 {
+		r.RequestParameters = with(r.RequestParameters, "encryptionContext", texts(c.Context))
+	}
+	for _, p := range c.Response {
+		if additional[p.Name] && (p.Name != "grantId" || c.Event != "CreateGrant") {
+			r.AdditionalEventData = with(r.AdditionalEventData, p.Name, p.Value)
+		} else {
+			r.ResponseElements = put(r.ResponseElements, p)
+		}
+	}
+	for _, arn := range c.Resources {
+		r.Resources = append(r.Resources, resource(arn))
+	}
+	if version, suite, ok := strings.Cut(c.TLS, " "); ok {
+		r.TLSDetails = &TLSDetails{Version: version, CipherSuite: suite}
+	}
+	if c.Type == "AWSService" {
+		asServiceEvent(&r)
+	}
+	return r, true
+}
+
+// asServiceEvent is the form of what the service does by itself.
+func asServiceEvent(r *Record) {
+	r.EventType, r.SourceIPAddress, r.UserAgent = "AwsServiceEvent", "AWS Internal", "AWS Internal"
+	r.UserIdentity = UserIdentity{AccountID: r.UserIdentity.AccountID, InvokedBy: "AWS Internal"}
+	for _, x := range r.Resources {
+		if x.Type == keyType {
+			r.ServiceEventDetails = with(r.ServiceEventDetails, "keyId", x.ARN[strings.LastIndexByte(x.ARN, '/')+1:])
+		}
+	}
+}
+
+func identity(c *audit.Call) UserIdentity {
+	u := UserIdentity{Type: c.Type, PrincipalID: c.ID, ARN: c.ARN, AccountID: c.Caller, AccessKeyID: c.Key}
+	if c.Type == "IAMUser" {
+		u.UserName = lastName(c.ARN)
+	}
+	if c.Issued.IsZero() {
+		return u
+	}
+	u.SessionContext = &SessionContext{Attributes: SessionAttributes{
+		CreationDate: c.Issued.UTC().Format(time.RFC3339), MFAAuthenticated: strconv.FormatBool(c.MFA),
+	}}
+	if c.Issuer != "" {
+		id, _, _ := strings.Cut(c.ID, ":")
+		u.SessionContext.SessionIssuer = &SessionIssuer{Type: "Role", PrincipalID: id, ARN: c.Issuer, AccountID: c.Caller, UserName: lastName(c.Issuer)}
+	}
+	return u
+}
+
+func lastName(arn string) string { return arn[strings.LastIndexByte(arn, '/')+1:] }
+
+const keyType = "AWS::KMS::Key"
+
+func resource(arn string) Resource {
+	r := Resource{ARN: arn}
+	f := strings.SplitN(arn, ":", 6)
+	if len(f) != 6 {
+		return r
+	}
+	r.AccountID = f[4]
+	switch kind, _, _ := strings.Cut(f[5], "/"); f[2] + " " + kind {
+	case "kms key":
+		r.Type = keyType
+	case "kms alias":
+		r.Type = "AWS::KMS::Alias"
+	case "iam user":
+		r.Type = "AWS::IAM::User"
+	case "iam role":
+		r.Type = "AWS::IAM::Role"
+	}
+	return r
+}
+
+// additional are the response parameters that stand in additionalEventData.
+var additional = map[string]bool{
+	"keyMaterialId": true, "sourceKeyMaterialId": true, "destinationKeyMaterialId": true, "customKeyStoreId": true, "grantId": true, "clusterId": true,
+}
+
+// Parameters whose values are no texts.
+var (
+	numbers = map[string]bool{
+		"numberOfBytes": true, "pendingWindowInDays": true, "rotationPeriodInDays": true, "limit": true, "durationSeconds": true, "maxSessionDuration": true,
+	}
+	booleans = map[string]bool{
+		"multiRegion": true, "dryRun": true, "bypassPolicyLockoutSafetyCheck": true, "truncated": true,
+	}
+	lists = map[string]bool{"operations": true, "tagKeys": true}
+)
+
+func parameters(ps []audit.Param) (m map[string]any) {
+	for _, p := range ps {
+		m = put(m, p)
+	}
+	return m
+}
+
+// put adds a parameter. A name with dots stands for an object in an object.
+func put(m map[string]any, p audit.Param) map[string]any {
+	if outer, inner, nested := strings.Cut(p.Name, "."); nested && outer != "" && inner != "" {
+		below, _ := m[outer].(map[string]any)
+		return with(m, outer, put(below, audit.Param{Name: inner, Value: p.Value}))
+	}
+	return with(m, p.Name, typed(p))
+}
+
+func typed(p audit.Param) any {
+	switch {
+	case numbers[p.Name]:
+		if n, err := strconv.ParseInt(p.Value, 10, 64); err == nil {
+			return n
+		}
+	case booleans[p.Name]:
+		if b, err := strconv.ParseBool(p.Value); err == nil {
+			return b
+		}
+	case lists[p.Name]:
+		return strings.Split(p.Value, ",")
+	}
+	return p.Value
+}
+
+func texts(ps []audit.Param) map[string]any {
+	m := make(map[string]any, len(ps))
+	for _, p := range ps {
+		m[p.Name] = p.Value
+	}
+	return m
+}
+
+func with(m map[string]any, name string, value any) map[string]any {
+	if m == nil {
+		m = map[string]any{}
+	}
+	m[name] = value
+	return m
+}
