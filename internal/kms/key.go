@@ -170,12 +170,13 @@ type Grant struct {
 	Key         KeyRef            `json:"key"`
 	ID          string            `json:"id"` // 64 hex digits
 	Name        string            `json:"name,omitempty"`
-	Grantee     string            `json:"grantee"`
-	Retiring    string            `json:"retiring,omitempty"`
-	Issuer      string            `json:"issuer"` // the account that made it, as its root's ARN
+	Grantee     string            `json:"grantee"`            // an ARN, or the name of a service
+	Retiring    string            `json:"retiring,omitempty"` // the same
+	Issuer      string            `json:"issuer"`             // the account that made it, as its root's ARN
 	Operations  []GrantOperation  `json:"operations"`
 	Constraints *GrantConstraints `json:"constraints,omitempty"`
 	CreatedAt   time.Time         `json:"created_at"`
+	TokenKey    []byte            `json:"token_key"` // 32 bytes: makes its tokens, docs/spec/kms-grant-token.md
 }
 
 // KeyStore is a custom key store.
