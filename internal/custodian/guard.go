@@ -25,6 +25,7 @@ type GuardOptions struct {
 	Burst       int              // how many it may make at once; default 10
 	MaxFailures int              // consecutive failures until lockout; default 6, at most 10
 	LockoutFor  time.Duration    // default and least 30 min
+	Window      time.Duration    // longest time between two failures in a row; default without end
 	Entries     int              // subjects remembered; default 10,000
 }
 
@@ -49,6 +50,7 @@ type entry struct {
 	subject  subject
 	limiter  *rate.Limiter
 	failures int
+	failed   time.Time // the last time
 	until    time.Time // of the lockout
 }
 
@@ -89,6 +91,9 @@ func NewGuard(o GuardOptions) (*Guard, error) {
 	if o.Rate < 0 || o.Burst < 0 || o.Entries < 0 {
 		return nil, fmt.Errorf("rate %v, burst %d and entries %d: none may be negative", o.Rate, o.Burst, o.Entries)
 	}
+	if o.Window < 0 {
+		return nil, fmt.Errorf("window of %s: it may not be negative", o.Window)
+	}
 	if o.MaxFailures < 1 || o.MaxFailures > mostFailures {
 		return nil, fmt.Errorf("lockout after %d failures: want 1 to %d (PCI DSS 8.3.4)", o.MaxFailures, mostFailures)
 	}
@@ -126,7 +131,10 @@ func (g *Guard) Fail(tenant, name string) bool {
 	if now.Before(e.until) {
 		return false
 	}
-	e.failures++
+	if g.o.Window > 0 && now.Sub(e.failed) > g.o.Window {
+		e.failures = 0
+	}
+	e.failures, e.failed = e.failures+1, now
 	if e.failures < g.o.MaxFailures {
 		return false
 	}
@@ -139,6 +147,18 @@ func (g *Guard) Success(tenant, name string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.entry(tenant, name).failures = 0
+}
+
+// Forget ends the lockout and the row of failures of a subject, as when its
+// identity has been confirmed (PCI DSS 8.3.4).
+func (g *Guard) Forget(tenant, name string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	s := subject{clip(tenant), clip(network(name))}
+	if el, ok := g.entries[s]; ok {
+		delete(g.entries, s)
+		g.recent.Remove(el)
+	}
 }
 
 // Lockout is what a restart must not forget about a subject.
@@ -173,7 +193,7 @@ func (g *Guard) Import(all []Lockout) {
 	now := g.o.Now()
 	for _, l := range all {
 		e := g.entry(l.Tenant, l.Name)
-		e.failures = max(e.failures, min(l.Failures, g.o.MaxFailures-1))
+		e.failures, e.failed = max(e.failures, min(l.Failures, g.o.MaxFailures-1)), now
 		until := l.Until
 		if most := now.Add(g.o.LockoutFor); until.After(most) {
 			until = most

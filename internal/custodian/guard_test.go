@@ -36,6 +36,45 @@ func mustAllow(t *testing.T, g *Guard, name string) {
 	}
 }
 
+func TestGuardCountsFailuresInARowOnly(t *testing.T) {
+	t.Parallel()
+	c := newClock()
+	o := fast(c)
+	o.MaxFailures, o.Window = 2, time.Minute
+	g := newGuard(t, o)
+	for range 3 { // each too long after the one before
+		if g.Fail("acme", "a") {
+			t.Fatal("locked out by failures that are far apart")
+		}
+		c.advance(time.Minute + 1)
+	}
+	g.Fail("acme", "a")
+	c.advance(time.Minute)
+	if !g.Fail("acme", "a") {
+		t.Error("two failures a minute apart did not lock out")
+	}
+}
+
+func TestGuardForgets(t *testing.T) {
+	t.Parallel()
+	c := newClock()
+	o := fast(c)
+	o.MaxFailures = 2
+	g := newGuard(t, o)
+	g.Fail("acme", "a")
+	g.Fail("acme", "a")
+	wantError(t, g.Allow("acme", "a"), nil, "locked out after repeated failures until 2026-11-01T12:30:00Z")
+	g.Forget("acme", "a")
+	g.Forget("acme", "nobody")
+	mustAllow(t, g, "a")
+	if g.Fail("acme", "a") {
+		t.Error("failures from before were not forgotten")
+	}
+	if !g.Fail("acme", "a") {
+		t.Error("not locked out again")
+	}
+}
+
 func TestGuardLimitsTheRate(t *testing.T) {
 	t.Parallel()
 	c := newClock()
@@ -246,6 +285,7 @@ func TestNewGuardRefuses(t *testing.T) {
 		{GuardOptions{Rate: -1}, "rate -1, burst 10 and entries 10000: none may be negative"},
 		{GuardOptions{Burst: -1}, "rate 1, burst -1 and entries 10000: none may be negative"},
 		{GuardOptions{Entries: -1}, "rate 1, burst 10 and entries -1: none may be negative"},
+		{GuardOptions{Window: -time.Second}, "window of -1s: it may not be negative"},
 	} {
 		_, err := NewGuard(c.o)
 		wantError(t, err, nil, c.want)

@@ -38,22 +38,27 @@ type Row struct {
 	ExpiresAt time.Time
 }
 
-// Reader reads rows; one that is not there is ErrNoRow. List is ordered by name
-// and holds up to limit rows after the one named.
+// Reader reads rows; one that is not there is ErrNoRow. List is ordered by the
+// bytes of names and holds up to limit rows after the one named.
 type Reader interface {
 	Get(ctx context.Context, kind Kind, account, name string) (*Row, error)
 	List(ctx context.Context, kind Kind, account, after string, limit int) ([]Row, error)
 }
 
-// Store keeps identities beside the audit log of the key service.
+// Store keeps identities beside the audit log of the key service. It is safe for
+// concurrent use and reads its own node's writes.
 type Store interface {
 	Reader
 	// Append makes audit entries durable, with nothing else.
 	Append(ctx context.Context, entries ...audit.Sealed) error
-	// Update runs fn in a transaction, as kms.Store's does.
+	// Update runs fn in a transaction, as kms.Store's does: what fn writes is durable
+	// with the entries it appends when Update returns nil, and not there otherwise.
+	// fn may run more than once, must not call the Store but by the Tx, and must
+	// append at least one entry.
 	Update(ctx context.Context, fn func(Tx) error) error
 	// Changes tells which rows were changed, by any node, after the change with the
-	// number given, and the number of the last.
+	// number given, and the number of the last. A list cut at its limit goes on from
+	// there. With a negative number it only tells the last.
 	Changes(ctx context.Context, after int64) (changed []Name, last int64, err error)
 	// DeleteExpired removes up to limit rows whose ExpiresAt is set and at or before
 	// the time. It is not audited: nothing can be done with them any more.
@@ -69,6 +74,8 @@ type Name struct {
 // Tx is a transaction. A write that finds another row than expected is ErrChanged.
 type Tx interface {
 	Reader
+	// Put inserts a row of Version 0, or replaces the row of the same version. It
+	// does not change r; the row stored has the next version.
 	Put(ctx context.Context, r *Row) error
 	Delete(ctx context.Context, kind Kind, account, name string) error
 	Append(e audit.Sealed)
