@@ -190,9 +190,12 @@ func (c *committer) step() {
 
 // countGroup is how many units in front make a group.
 func (c *committer) countGroup() int {
-	size := 0
+	size, changes := 0, 0
 	for n, u := range c.next {
-		if size += u.bytes(); n > 0 && (u.kind >= kindClosure || size > maxGroupBytes) {
+		if u.kind == kindChange {
+			changes++
+		}
+		if size += u.bytes(); n > 0 && (u.kind >= kindClosure || size > maxGroupBytes || changes > maxChanges) {
 			return n
 		}
 	}

@@ -46,8 +46,18 @@ func unavailable(err error) error {
 	if errors.Is(err, vault.ErrUnavailable) {
 		return err
 	}
-	return fmt.Errorf("%w: %w", vault.ErrUnavailable, err)
+	return &unavailableError{err}
 }
+
+// unavailableError says that the database could not be used. To the vault it is
+// vault.ErrUnavailable; the key service gets its own in the place.
+type unavailableError struct{ cause error }
+
+func (e *unavailableError) Error() string {
+	return vault.ErrUnavailable.Error() + ": " + e.cause.Error()
+}
+
+func (e *unavailableError) Unwrap() []error { return []error{vault.ErrUnavailable, e.cause} }
 
 // errUnknown marks err where a commit may or may not have happened.
 func errUnknown(err error) error {

@@ -25,6 +25,8 @@ const (
 	readFingerprint
 	readHolder
 	readKey
+	readKeyService
+	readIdentity
 	readOther
 	readKinds
 )
@@ -51,7 +53,7 @@ func newMetrics() *metrics {
 		Name: "cardea_store_read_seconds", Help: "Time of a read, by what is read.",
 		Buckets: prometheus.ExponentialBuckets(0.00001, 2, 18),
 	}, []string{"of"})
-	for k, name := range [readKinds]string{"record", "record_and_holder", "fingerprint", "holder", "key", "other"} {
+	for k, name := range [readKinds]string{"record", "record_and_holder", "fingerprint", "holder", "key", "key_service", "identity", "other"} {
 		m.reads[k] = seconds.WithLabelValues(name)
 	}
 	m.all = []prometheus.Collector{m.batch, m.commit, m.coalesced, m.checkpoints, seconds}

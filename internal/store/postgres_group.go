@@ -14,7 +14,7 @@ const lockHead = "SELECT size, root, writer FROM audit_log WHERE id = $1 FOR UPD
 
 // group implements writer in two round trips: the changes, whose outcome must be
 // known before the entries are, then the log and the commit. Units that only add
-// entries take one.
+// entries take one. The functions of kindChange come in between, in trips of their own.
 func (w *postgresWriter) group(ctx context.Context, h head, us []*unit, extend func() (*addition, error)) error {
 	if _, err := w.session(); err != nil {
 		return err
@@ -24,7 +24,8 @@ func (w *postgresWriter) group(ctx context.Context, h head, us []*unit, extend f
 	p := &w.plan
 	p.make(us)
 	defer p.reset()
-	if p.empty() {
+	changes := anyChange(us)
+	if p.empty() && !changes {
 		a, err := extend()
 		if err != nil || a == nil {
 			return err
@@ -39,6 +40,11 @@ func (w *postgresWriter) group(ctx context.Context, h head, us []*unit, extend f
 	p.changes(b)
 	if err := b.run(ctx, w.conn); err != nil {
 		return err
+	}
+	if changes {
+		if err := w.changes(ctx, us); err != nil {
+			return err
+		}
 	}
 	a, err := extend()
 	if err != nil {

@@ -61,7 +61,14 @@ func (w *sqliteWriter) group(ctx context.Context, h head, us []*unit, extend fun
 	if err := w.begin(ctx); err != nil {
 		return err
 	}
+	var n numbers
 	for _, u := range us {
+		if u.kind == kindChange {
+			if err := w.change(ctx, u, &n); err != nil {
+				return err
+			}
+			continue
+		}
 		if err := u.apply(ctx, w); err != nil {
 			if w.judge(err) != faultUnit {
 				return err

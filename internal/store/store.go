@@ -64,8 +64,10 @@ type Store struct {
 	mono     func() time.Time
 	met      *metrics
 	registry prometheus.Registerer
-	points   *checkpoints // nil if there is no signer
+	points   *checkpoints    // nil if there is no signer
+	ctx      context.Context // of what runs in the background
 	stop     context.CancelFunc
+	pruning  sync.Once // started
 	upkeep   sync.WaitGroup
 	close    func() error
 }
@@ -126,7 +128,7 @@ func (o *Options) defaults() {
 // start takes the log and starts what runs beside the calls.
 func (s *Store) start(ctx context.Context, o Options) error {
 	background, cancel := context.WithCancel(context.Background())
-	s.stop = cancel
+	s.ctx, s.stop = background, cancel
 	if !o.ReadOnly {
 		s.com = &committer{
 			w: s.db.writer(), origin: s.origin, log: s.log, met: s.met, mono: s.mono, max: o.MaxBatch,

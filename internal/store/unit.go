@@ -21,6 +21,8 @@ const (
 	kindFingerprint
 	kindHolder
 	kindKey
+	// kindChange runs a function in a transaction that it shares.
+	kindChange
 	// kindClosure runs a function in a transaction of its own.
 	kindClosure
 	// kindOutside runs a function on the writing connection with no transaction open.
@@ -56,6 +58,7 @@ type unit struct {
 	tenant, id string
 	holder     vault.Holder
 	key        vault.WrappedKey
+	change     changeFunc
 	run        closureFunc
 	outside    func(context.Context, writer) error
 	read       func(context.Context, session) error
