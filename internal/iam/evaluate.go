@@ -39,6 +39,9 @@ type NamedPolicy struct {
 type GrantMatch struct {
 	ID        string
 	ToSession bool // the grantee is the session itself, not its role or user
+	// ToAccount says that the grantee is the caller's account: as in a key policy it
+	// is then left to the caller's identity policies.
+	ToAccount bool
 }
 
 // Decide decides a request. It is a pure function: an explicit deny in any
@@ -214,7 +217,10 @@ func (j *judge) verdict(who *Caller, p *Policies) Verdict {
 	}
 	if g := p.Grant; g != nil {
 		v := Verdict{Allowed: true, Reason: AllowedByGrant, Grant: g.ID}
-		if !g.ToSession && who.Type != CallerUser {
+		switch {
+		case g.ToAccount:
+			v = j.limits(v, true)
+		case !g.ToSession && who.Type != CallerUser:
 			v = j.limits(v, false)
 		}
 		if try(v) {

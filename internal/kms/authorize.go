@@ -11,6 +11,7 @@ type ask struct {
 	op      *Operation        // nil: the call's own
 	context map[string]string // encryption context
 	tokens  []string          // grant tokens
+	grant   *Grant            // that is to be made or retired, if the operation is about one
 	add     func(*iam.Context)
 }
 
@@ -66,6 +67,9 @@ func (c *call) authorize(ctx context.Context, k *live, op *Operation, a ask) err
 	if c.who.system != "" {
 		c.asked = true
 		return nil
+	}
+	if err := wellFormedTokens(a.tokens); err != nil {
+		return err
 	}
 	c.query.Reset()
 	c.describe(k)
@@ -133,7 +137,7 @@ func (c *call) allowAs(op *Operation, resource string, add func(*iam.Context)) e
 
 // allowed notes what let the caller in.
 func (c *call) allowed(v iam.Verdict) {
-	c.asked = true
+	c.asked, c.byGrant = true, v.Grant
 	c.entry.Detail = v.String()
 }
 

@@ -29,6 +29,7 @@ type cache struct {
 	store   Store
 	keys    *otter.Cache[KeyRef, *live]
 	aliases *otter.Cache[aliasName, *Alias]
+	grants  grantLists
 
 	mu    sync.Mutex
 	epoch uint64 // counts calls of forget
@@ -41,6 +42,7 @@ func newCache(store Store) *cache {
 		store:   store,
 		keys:    otter.Must(&otter.Options[KeyRef, *live]{MaximumSize: cachedKeys}),
 		aliases: otter.Must(&otter.Options[aliasName, *Alias]{MaximumSize: cachedKeys}),
+		grants:  newGrantLists(),
 	}
 }
 

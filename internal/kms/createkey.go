@@ -199,10 +199,12 @@ func (s *Service) generate(ctx context.Context, k *Key) error {
 	return nil
 }
 
-// newMaterialID is 64 hexadecimal digits, random: an id that follows from the
-// material, as a hash of it, would tell two keys with the same material apart from
-// others.
-func newMaterialID() string {
+// newMaterialID is random: an id that follows from the material, as a hash of it,
+// would tell whether two keys have the same.
+func newMaterialID() string { return randomID() }
+
+// randomID is 64 hexadecimal digits.
+func randomID() string {
 	var id [32]byte
 	rand.Read(id[:]) //nolint:errcheck // never fails (Go 1.24)
 	return hex.EncodeToString(id[:])

@@ -34,6 +34,7 @@ type call struct {
 	recorded bool    // the entry is durable
 	used     []*live // keys of which a success is a use
 	alias    string  // by which the client named the key
+	byGrant  string  // id of the grant that permission was given by last
 	query    iam.Context
 }
 
