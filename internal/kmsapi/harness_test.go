@@ -1,7 +1,6 @@
 package kmsapi_test
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -22,6 +21,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"cardea/internal/audit"
+	"cardea/internal/hsm/soft"
 	"cardea/internal/httpd"
 	"cardea/internal/iam"
 	"cardea/internal/keyspec"
@@ -115,20 +115,6 @@ func (s *identities) Succeeded(_ context.Context, id string) {
 	s.succeeded[id]++
 }
 
-// secrets stand for those of a backend that no test here needs.
-type secrets struct{}
-
-func (secrets) SealSecret(_ context.Context, _ string, p secret.Bytes) ([]byte, error) {
-	return bytes.Clone(p.Expose()), nil
-}
-
-func (secrets) OpenSecret(_ context.Context, _ string, sealed []byte) (secret.Bytes, error) {
-	return secret.Copy(sealed), nil
-}
-
-// noBackend has no material.
-type noBackend struct{ kms.Backend }
-
 // server is the API on a real listener, with a key service in memory behind it.
 type server struct {
 	api     *kmsapi.API
@@ -143,9 +129,12 @@ type server struct {
 func serve(t testing.TB, change ...func(*kmsapi.Options)) *server {
 	t.Helper()
 	s := &server{store: kmstest.NewStore(), who: newIdentities(), metrics: prometheus.NewRegistry()}
+	root := secret.Random(32)
+	backend := soft.New(soft.Options{Root: func() (secret.Bytes, error) { return secret.Copy(root.Expose()), nil }})
+	t.Cleanup(backend.Close)
 	var err error
 	s.service, err = kms.New(kms.Options{
-		Node: "node1", Store: s.store, Soft: noBackend{}, Secrets: secrets{}, Accounts: func(a string) bool { return a == account },
+		Node: "node1", Store: s.store, Soft: backend, Secrets: backend, Accounts: func(a string) bool { return a == account },
 		Regions: []string{region, otherRegion},
 	})
 	if err != nil {

@@ -79,6 +79,11 @@ func routes() []*route {
 		op("GetKeyPolicy", (*kms.Service).GetKeyPolicy),
 		done("PutKeyPolicy", (*kms.Service).PutKeyPolicy),
 		op("ListKeyPolicies", (*kms.Service).ListKeyPolicies),
+		done("EnableKeyRotation", (*kms.Service).EnableKeyRotation),
+		done("DisableKeyRotation", (*kms.Service).DisableKeyRotation),
+		op("GetKeyRotationStatus", (*kms.Service).GetKeyRotationStatus),
+		op("RotateKeyOnDemand", (*kms.Service).RotateKeyOnDemand),
+		op("ListKeyRotations", (*kms.Service).ListKeyRotations),
 	}
 }
 
