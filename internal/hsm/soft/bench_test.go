@@ -3,6 +3,7 @@ package soft_test
 import (
 	"testing"
 
+	"cardea/internal/ciphertext"
 	"cardea/internal/hsm/soft"
 	"cardea/internal/keyspec"
 	"cardea/internal/kms"
@@ -67,5 +68,17 @@ func BenchmarkMiss(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// BenchmarkBound is the box alone, without look-up, handle and root key.
+func BenchmarkBound(b *testing.B) {
+	key := secret.Random(32)
+	aad, plain := []byte("cardea kms ciphertext v1 and some associated data of a key"), secret.Random(32)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := ciphertext.SealBox(key, aad, plain.Expose()); err != nil {
+			b.Fatal(err)
+		}
 	}
 }
