@@ -15,7 +15,6 @@ import (
 type rootKey struct {
 	key    secret.Bytes
 	sealed atomic.Bool
-	copies atomic.Pointer[[]secret.Bytes] // given out since it was asked to keep them
 }
 
 var errLocked = errors.New("locked")
