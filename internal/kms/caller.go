@@ -17,7 +17,8 @@ type Caller struct {
 	UserAgent string
 	TLS       string // version and cipher suite, empty without TLS
 
-	system string // name of the job, for the service itself
+	system   string // name of the job, for the service itself
+	operator string // name of a person at the host's command line
 }
 
 var anonymous = &iam.Subject{Caller: iam.Caller{Type: iam.CallerAnonymous}}
@@ -31,6 +32,12 @@ func (c *Caller) subject() *iam.Subject {
 
 // account is the caller's account.
 func (c *Caller) account() string { return c.subject().Caller.Account }
+
+// Operator is a person at the command line of the host, in an account and Region.
+// No policy speaks of it; it can do nothing but what Service offers to operators.
+func Operator(name, region, account string) Caller {
+	return Caller{Subject: &iam.Subject{Caller: iam.Caller{Type: iam.CallerAnonymous, Account: account}}, Auth: "operator", Region: region, operator: name}
+}
 
 // system is the service acting by itself, which needs no policy.
 func system(job, region, account string) Caller {

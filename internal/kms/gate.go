@@ -151,6 +151,8 @@ func actorOf(who *Caller) audit.Actor {
 	switch {
 	case who.system != "":
 		a.Type, a.Name = string(iam.TypeSystem), who.system
+	case who.operator != "":
+		a.Type, a.Name = string(iam.TypeOperator), who.operator
 	case sub.Caller.Type == iam.CallerAnonymous:
 		a.Type = string(iam.TypeAnonymous)
 	}

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"cardea/internal/iam"
 	"cardea/internal/keyspec"
 )
 
@@ -126,7 +125,3 @@ func backendError(err error) error {
 		return broken(CodeInternal, "The request failed inside the key service. Nothing was changed.", err)
 	}
 }
-
-// Explain tells why a caller may or may not do something to a key, statement by
-// statement. It changes nothing and is not an operation of the API.
-func (s *Service) Explain(q *iam.Query, p *iam.Policies) iam.Explanation { return iam.Explain(q, p) }
