@@ -45,3 +45,11 @@ func DecodeStrictly(text []byte, in any) error {
 }
 
 func Wipe(v any) { wipe(v) }
+
+func EncodeOnly(out any) {
+	b := getBuffer()
+	defer b.release()
+	if err := encode(b, out); err != nil {
+		panic(err)
+	}
+}

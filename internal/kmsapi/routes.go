@@ -79,11 +79,19 @@ func routes() []*route {
 		op("GetKeyPolicy", (*kms.Service).GetKeyPolicy),
 		done("PutKeyPolicy", (*kms.Service).PutKeyPolicy),
 		op("ListKeyPolicies", (*kms.Service).ListKeyPolicies),
+		op("CreateGrant", (*kms.Service).CreateGrant),
+		op("ListGrants", (*kms.Service).ListGrants),
+		op("ListRetirableGrants", (*kms.Service).ListRetirableGrants),
+		done("RetireGrant", (*kms.Service).RetireGrant),
+		done("RevokeGrant", (*kms.Service).RevokeGrant),
 		done("EnableKeyRotation", (*kms.Service).EnableKeyRotation),
 		done("DisableKeyRotation", (*kms.Service).DisableKeyRotation),
 		op("GetKeyRotationStatus", (*kms.Service).GetKeyRotationStatus),
 		op("RotateKeyOnDemand", (*kms.Service).RotateKeyOnDemand),
 		op("ListKeyRotations", (*kms.Service).ListKeyRotations),
+		op("GetParametersForImport", (*kms.Service).GetParametersForImport),
+		op("ImportKeyMaterial", (*kms.Service).ImportKeyMaterial),
+		op("DeleteImportedKeyMaterial", (*kms.Service).DeleteImportedKeyMaterial),
 	}
 }
 
