@@ -130,6 +130,23 @@ func BenchmarkRecord64(b *testing.B) {
 	})
 }
 
+// BenchmarkRecordThenAppend64 is what a retrieve asks of a store.
+func BenchmarkRecordThenAppend64(b *testing.B) {
+	const rows = 20000
+	eachBench(b, func(b *testing.B, db storetest.Database) {
+		s := open(b, db)
+		records, e := fill(b, s, rows), storetest.Entry(b, "reference")
+		measure(b, func() {
+			concurrently(b, b.N, func(ctx context.Context, i int) error {
+				if _, err := s.Record(ctx, records[i*7919%rows].Lookup); err != nil {
+					return err
+				}
+				return s.Append(ctx, e)
+			})
+		})
+	})
+}
+
 func BenchmarkRecord1(b *testing.B) {
 	const rows = 20000
 	eachBench(b, func(b *testing.B, db storetest.Database) {
