@@ -33,18 +33,6 @@ func BenchmarkDecodeEncrypt(b *testing.B) {
 	}
 }
 
-func BenchmarkDecodeEncryptByReflection(b *testing.B) {
-	body := []byte(encryptBody)
-	b.ReportAllocs()
-	for b.Loop() {
-		in := new(kms.EncryptInput)
-		if err := kmsapi.DecodeStrictly(body, in); err != nil {
-			b.Fatal(err)
-		}
-		kmsapi.Wipe(in)
-	}
-}
-
 func BenchmarkEncodeDataKey(b *testing.B) {
 	out := &kms.GenerateDataKeyOutput{
 		CiphertextBlob: make([]byte, 184), KeyID: "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab",

@@ -140,6 +140,7 @@ func FuzzDecode(f *testing.F) {
 	f.Add([]byte(`{"ValidTo":1767323045.678,"ImportToken":"YQ==","KeyMaterialDescription":"é\n\ud83d\ude00"}`))
 	f.Add([]byte(`{"Constraints":{"EncryptionContextSubset":{"":"\u0000"}},"Operations":["Decrypt"],"New":[[{}]]}`))
 	f.Add([]byte(`{"KeyStorePassword":"p\"w","KeyId":null,"Limit":1e2}`))
+	f.Add([]byte(encryptBody))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		for _, in := range []any{
 			new(kms.EncryptInput), new(kms.DecryptInput), new(kms.GenerateDataKeyInput), new(kms.CreateGrantInput), new(kms.ImportKeyMaterialInput),

@@ -94,6 +94,9 @@ func wire(v reflect.Value) any {
 	}
 	switch v.Kind() {
 	case reflect.Pointer:
+		if v.IsNil() {
+			return nil
+		}
 		return wire(v.Elem())
 	case reflect.Struct:
 		m := map[string]any{}
