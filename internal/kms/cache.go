@@ -20,6 +20,8 @@ type live struct {
 	policy *iam.Policy
 	grants grantCache
 	public parsedPublic
+
+	unavailable string // why a key is StateUnavailable
 }
 
 // cache keeps keys and aliases in the form in which requests need them. What this
@@ -120,4 +122,13 @@ func (c *cache) forget(changes []Change) {
 			c.aliases.Invalidate(aliasName{ch.Account, ch.Region, ch.Alias})
 		}
 	}
+}
+
+// clear drops everything.
+func (c *cache) clear() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.epoch++
+	c.keys.InvalidateAll()
+	c.aliases.InvalidateAll()
 }

@@ -29,7 +29,7 @@ func (k *Key) metadata(s *Service) *KeyMetadata {
 	m := &KeyMetadata{
 		KeyID: k.ID, AccountID: k.Account, ARN: k.ARN(), CreationDate: k.CreatedAt, Description: k.Description,
 		Enabled: k.State == StateEnabled, KeyState: k.State, KeySpec: k.Spec, CustomerMasterKeySpec: k.Spec,
-		KeyUsage: k.Usage, KeyManager: "CUSTOMER", Origin: k.Origin, CustomKeyStoreID: k.KeyStoreID, MultiRegion: k.Regions != nil,
+		KeyUsage: k.Usage, KeyManager: "CUSTOMER", Origin: k.Origin, CustomKeyStoreID: k.KeyStoreID, CloudHSMClusterID: s.clusterOf(k), MultiRegion: k.Regions != nil,
 	}
 	switch k.Usage {
 	case keyspec.EncryptDecrypt:

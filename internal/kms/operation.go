@@ -145,6 +145,7 @@ var (
 	OpDeleteKey         = op("DeleteKey", pciObj, classAny)
 	OpDeleteKeyMaterial = op("DeleteExpiredKeyMaterial", pciObj, classAny)
 	OpSynchronizeKey    = op("SynchronizeMultiRegionKey", pciObj, classAny)
+	OpFinishConnection  = op("FinishConnectingCustomKeyStore", pciAdmin, classAny)
 )
 
 // Operations is the API's part of the table: its 54 operations.

@@ -24,6 +24,10 @@ type Options struct {
 	Principal func(ctx context.Context, arn string) bool
 	Regions   []string
 
+	// JobInterval is how often RunJobs looks for what others have changed; for what
+	// time has brought it looks half as often. Default 500 ms.
+	JobInterval time.Duration
+
 	Now    func() time.Time // default time.Now
 	Logger *slog.Logger     // default discards
 	Limits Limits           // zero members are AWS's
@@ -54,6 +58,8 @@ type Service struct {
 	cache     *cache
 	usage     usageBook
 	connected connections
+	interval  time.Duration
+	postponed postponements
 }
 
 // New makes a service. Call RunJobs to let time pass for its keys, and Close at the end.
@@ -79,17 +85,25 @@ func New(o Options) (*Service, error) {
 			*p = v
 		}
 	}
+	if s.interval = o.JobInterval; s.interval <= 0 {
+		s.interval = 500 * time.Millisecond
+	}
 	or(&s.limits.Keys, 100_000)
 	or(&s.limits.Aliases, 50)
 	or(&s.limits.Grants, 50_000)
 	or(&s.limits.KeyStores, 10)
 	or(&s.limits.OnDemandRotations, 25)
 	s.cache = newCache(s.store)
+	s.connected.init()
 	return s, nil
 }
 
-// Close makes last uses durable. No method may be called afterwards.
-func (s *Service) Close(ctx context.Context) error { return s.usage.flush(ctx, s.store) }
+// Close makes last uses durable and leaves custom key stores. RunJobs must have
+// ended; no method may be called afterwards.
+func (s *Service) Close(ctx context.Context) error {
+	s.connected.close()
+	return s.usage.flush(ctx, s.store)
+}
 
 // Serves reports whether the Region is one of the service's.
 func (s *Service) Serves(region string) bool { return slices.Contains(s.regions, region) }
@@ -99,7 +113,7 @@ func (s *Service) backend(k *Key) (Backend, error) {
 	if k.KeyStoreID == "" {
 		return s.soft, nil
 	}
-	return s.connected.backend(k)
+	return s.keyStoreBackend(k)
 }
 
 // ref names material of k to its backend.
