@@ -126,7 +126,10 @@ func (s *Service) UpdateAlias(ctx context.Context, who Caller, in *UpdateAliasIn
 		}
 		return c.update(ctx, func(ctx context.Context, tx Tx) ([]Change, error) {
 			changed := []Change{{KeyRef: next.KeyRef, Alias: a.Name}, {KeyRef: old.KeyRef}}
-			if err := unchanged(ctx, tx, old, next); err != nil {
+			if err := touch(ctx, tx, old); err != nil {
+				return changed, err
+			}
+			if err := unchanged(ctx, tx, next); old.KeyRef != next.KeyRef && err != nil {
 				return changed, err
 			}
 			now, err := sameAlias(ctx, tx, a)
@@ -164,7 +167,7 @@ func (s *Service) DeleteAlias(ctx context.Context, who Caller, in *DeleteAliasIn
 		}
 		return c.update(ctx, func(ctx context.Context, tx Tx) ([]Change, error) {
 			changed := []Change{{KeyRef: k.KeyRef, Alias: a.Name}}
-			if err := unchanged(ctx, tx, k); err != nil {
+			if err := touch(ctx, tx, k); err != nil {
 				return changed, err
 			}
 			if _, err := sameAlias(ctx, tx, a); err != nil {
@@ -261,6 +264,19 @@ func unchanged(ctx context.Context, tx Tx, ks ...*live) error {
 		}
 	}
 	return nil
+}
+
+// touch is unchanged for a key from which an alias is taken. It gives the key's row
+// another version, so that two nodes that take the same alias from it meet.
+func touch(ctx context.Context, tx Tx, k *live) error {
+	now, err := tx.Key(ctx, k.KeyRef)
+	if errors.Is(err, ErrNoRow) || err == nil && now.Version != k.Version {
+		return errStale
+	}
+	if err != nil {
+		return err
+	}
+	return tx.PutKey(ctx, now)
 }
 
 // roomForAlias refuses one alias more than a key may have.

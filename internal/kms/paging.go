@@ -3,6 +3,7 @@ package kms
 import (
 	"context"
 	"encoding/base64"
+	"unicode/utf8"
 
 	"cardea/internal/audit"
 )
@@ -38,10 +39,24 @@ func openMarker(m mark, marker string) (string, error) {
 		return "", nil
 	}
 	b, err := base64.RawURLEncoding.Strict().DecodeString(marker)
-	if err != nil || len(b) < 2 || b[0] != byte(m) || sealMarker(m, string(b[1:])) != marker {
+	if err != nil || len(b) < 2 || b[0] != byte(m) || sealMarker(m, string(b[1:])) != marker || !m.names(string(b[1:])) {
 		return "", refuse(CodeInvalidMarker, "The marker is not one of this list.")
 	}
 	return string(b[1:]), nil
+}
+
+// names reports whether an item of the list can have the name.
+func (m mark) names(name string) bool {
+	switch m {
+	case markKey:
+		return validKeyID(name)
+	case markAlias:
+		return vetAliasName(name) == nil
+	case markGrant:
+		return vetGrantID(name) == nil
+	default:
+		return utf8.ValidString(name)
+	}
 }
 
 // pageSize is how many items a page has.
