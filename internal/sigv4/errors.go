@@ -51,6 +51,10 @@ type Error struct {
 	// AccessKeyID is the one that the request claimed, if it could be read. It is
 	// for the audit log and for counting failures: nothing proves it.
 	AccessKeyID string
+
+	// Mismatch says that the signature itself did not verify, as with a wrong secret.
+	// Other refusals are no attempts to guess one.
+	Mismatch bool
 }
 
 func (e *Error) Error() string { return string(e.Code) + ": " + e.Message }
@@ -70,8 +74,10 @@ const (
 // mismatch is AWS's text and what was verified, so that one can see a host that a
 // proxy has changed or a header that it has dropped.
 func mismatch(host string, c claim) error {
-	return refuse(InvalidSignature, textMismatch, " (Verified for host ", strconv.Quote(host), ", signed headers '",
-		c.signedHeaders, "', scope '", c.scope, "'.)")
+	return &Error{
+		Code: InvalidSignature, Mismatch: true,
+		Message: textMismatch + " (Verified for host " + strconv.Quote(host) + ", signed headers '" + c.signedHeaders + "', scope '" + c.scope + "'.)",
+	}
 }
 
 // tooOld and tooNew are AWS's texts; some clients read the server's time there.
