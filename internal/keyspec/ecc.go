@@ -138,6 +138,9 @@ func parseEC(s Spec, der []byte) (ecKey, error) {
 // encode is the PKCS #8 of a key with the parts that inner has.
 func (c curve) encode(inner ecPrivateKey) ([]byte, error) {
 	inner.Version = 1
+	if len(inner.PublicKey.Bytes) > 0 {
+		inner.PublicKey = bitString(inner.PublicKey.Bytes) // no bits are unused
+	}
 	b, err := asn1.Marshal(inner)
 	if err != nil {
 		return nil, err
@@ -173,7 +176,7 @@ func parseECPublic(s Spec, spki []byte) (publicKey, error) {
 	if !k.Algorithm.equal(c.algorithm()) {
 		return nil, invalidKey(s, "another algorithm or curve")
 	}
-	if again, err := asn1.Marshal(k); err != nil || !bytes.Equal(again, spki) {
+	if again, err := ecPublicDER(s, k.PublicKey.Bytes); err != nil || !bytes.Equal(again, spki) {
 		return nil, invalidKey(s, "not the DER encoding of its content")
 	}
 	if c.nist == nil {

@@ -56,12 +56,18 @@ func edwardsMessage(a SigningAlgorithm, t MessageType, message []byte) ([]byte, 
 	case a == SignEd25519 && (t == MessageRaw || t == ""):
 		return message, &ed25519.Options{}, nil
 	case a == SignEd25519ph && t == MessageDigest:
-		sum := sha512.Sum512(message)
-		return sum[:], &ed25519.Options{Hash: crypto.SHA512}, checkDigest(a, message)
+		sum, options := edwardsPrehash(message)
+		return sum, options, checkDigest(a, message)
 	case t == "":
 		t = MessageRaw
 	}
 	return nil, nil, wrongType(a, t)
+}
+
+// edwardsPrehash is the beginning of Ed25519ph (FIPS 186-5, 7.8.1, step 1).
+func edwardsPrehash(message []byte) ([]byte, *ed25519.Options) {
+	sum := sha512.Sum512(message)
+	return sum[:], &ed25519.Options{Hash: crypto.SHA512}
 }
 
 type edwardsPublic struct{ key ed25519.PublicKey }
