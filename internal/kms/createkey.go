@@ -171,7 +171,7 @@ func (c *call) mayCreate(k *Key, in *CreateKeyInput) error {
 		addBypass(q, in.BypassPolicyLockoutSafetyCheck)
 		addTags(q, k.Tags)
 	}
-	if err := c.allow("*", add); err != nil || len(k.Tags) == 0 {
+	if err := c.allowAs(OpCreateKey, "*", add); err != nil || len(k.Tags) == 0 {
 		return err
 	}
 	decided := c.entry.Detail // by what CreateKey is allowed

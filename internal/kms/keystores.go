@@ -373,14 +373,14 @@ func (s *Service) DescribeCustomKeyStores(ctx context.Context, who Caller, in *D
 			return err
 		}
 		one := in.CustomKeyStoreID + in.CustomKeyStoreName
+		other := func(ks KeyStore) bool {
+			return in.CustomKeyStoreID != "" && ks.ID != in.CustomKeyStoreID || in.CustomKeyStoreName != "" && ks.Name != in.CustomKeyStoreName
+		}
 		rows, next, truncated, err := readPage(ctx, markKeyStore, in.Marker, pageSize(in.Limit, defaultList, mostInList),
 			func(ks KeyStore) string { return ks.ID },
 			func(ctx context.Context, after string, limit int) ([]KeyStore, error) {
 				rows, err := s.store.KeyStores(ctx, c.who.account(), c.who.Region, after, max(limit, maxLimit))
-				if one == "" || err != nil {
-					return rows, err
-				}
-				return slices.DeleteFunc(rows, func(ks KeyStore) bool { return ks.ID != one && ks.Name != one }), nil
+				return slices.DeleteFunc(rows, other), err
 			})
 		if err != nil {
 			return err
