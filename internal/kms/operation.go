@@ -168,17 +168,19 @@ func Operations() []*Operation {
 	}
 }
 
-// snake is GenerateDataKey as generate_data_key.
+// snake is GenerateDataKey as generate_data_key, and KMSInvalidMac as kms_invalid_mac.
 func snake(name string) string {
+	upper := func(i int) bool { return name[i] >= 'A' && name[i] <= 'Z' }
 	var b strings.Builder
-	for i, r := range name {
-		if r >= 'A' && r <= 'Z' {
-			if i > 0 {
-				b.WriteByte('_')
-			}
-			r += 'a' - 'A'
+	for i := range len(name) {
+		if !upper(i) {
+			b.WriteByte(name[i])
+			continue
 		}
-		b.WriteRune(r)
+		if i > 0 && (!upper(i-1) || i+1 < len(name) && !upper(i+1)) {
+			b.WriteByte('_')
+		}
+		b.WriteByte(name[i] + 'a' - 'A')
 	}
 	return b.String()
 }

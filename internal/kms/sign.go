@@ -52,7 +52,27 @@ func (in *signing) begin(ctx context.Context, c *call) (*live, error) {
 	if err != nil {
 		return nil, err
 	}
-	return k, takes(in.algorithm, k.Spec, k.Spec.SigningAlgorithms())
+	if err := takes(in.algorithm, k.Spec, k.Spec.SigningAlgorithms()); err != nil {
+		return nil, err
+	}
+	return k, in.takesType(k)
+}
+
+// takesType refuses a message type that the algorithm does not know.
+func (in *signing) takesType(k *live) error {
+	known, with := in.kind != keyspec.MessageExternalMu, "algorithm "+string(in.algorithm)
+	switch in.algorithm {
+	case keyspec.SignEd25519:
+		known = in.kind == keyspec.MessageRaw
+	case keyspec.SignEd25519ph:
+		known = in.kind == keyspec.MessageDigest
+	case keyspec.SignMLDSA:
+		known, with = in.kind != keyspec.MessageDigest, "key spec "+string(k.Spec)
+	}
+	if known {
+		return nil
+	}
+	return refuse(CodeValidation, "Message type "+string(in.kind)+" is incompatible with "+with+".")
 }
 
 func (in *SignInput) signing() *signing {

@@ -175,6 +175,17 @@ func (f *Fixture) Material(t testing.TB, k *kms.Key) kms.Material {
 	return m
 }
 
+// Import makes a material for k of given bytes.
+func (f *Fixture) Import(t testing.TB, k *kms.Key, material []byte) kms.Material {
+	t.Helper()
+	m := kms.Material{ID: hex.EncodeToString(secret.Random(32).Expose()), State: kms.MaterialCurrent, CreatedAt: f.Clock.Now()}
+	var err error
+	if m.Handle, m.Public, err = f.Soft.Import(t.Context(), kms.MaterialRef{KeyID: k.ID, ID: m.ID, Spec: k.Spec}, secret.Copy(material)); err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
 // Rotate gives k new material and keeps the old.
 func (f *Fixture) Rotate(t testing.TB, k *kms.Key) *kms.Key {
 	t.Helper()
