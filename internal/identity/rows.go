@@ -70,9 +70,10 @@ type entity struct {
 	Devices []string `json:"devices,omitzero"`
 
 	// Of roles.
-	Trust       string `json:"trust,omitzero"`
-	MaxSession  int    `json:"max_session,omitzero"` // seconds
-	Description string `json:"description,omitzero"`
+	Trust       string        `json:"trust,omitzero"`
+	MaxSession  int           `json:"max_session,omitzero"` // seconds
+	Description string        `json:"description,omitzero"`
+	Trusted     []trustedBody `json:"trusted,omitzero"` // sorted by ARN
 }
 
 type tagBody struct {
@@ -83,6 +84,13 @@ type tagBody struct {
 type policyBody struct {
 	Name     string `json:"name"`
 	Document string `json:"document"`
+}
+
+// trustedBody is the id that a principal of the trust policy had when the policy
+// was put: another of the same name later is not meant.
+type trustedBody struct {
+	ARN string `json:"arn"`
+	ID  string `json:"id"`
 }
 
 // memberBody says only that there is a membership: its names, as written.
@@ -160,7 +168,8 @@ func (b *entity) check(kind Kind) error {
 		return errors.New("no name, id or path")
 	case kind != kindUser && len(b.Groups)+len(b.Keys)+len(b.Devices) > 0:
 		return errors.New("it has members of a user")
-	case (kind == kindRole) != (b.Trust != "") || (kind == kindRole) != (b.MaxSession > 0) || kind != kindRole && b.Description != "":
+	case (kind == kindRole) != (b.Trust != "") || (kind == kindRole) != (b.MaxSession > 0) ||
+		kind != kindRole && (b.Description != "" || b.Trusted != nil):
 		return errors.New("trust policy and session duration are those of roles")
 	case kind == kindGroup && (b.Boundary != "" || b.Tags != nil):
 		return errors.New("a group has neither tags nor a boundary")
