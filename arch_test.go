@@ -18,7 +18,7 @@ var layers = [][]string{
 	{"internal/pan", "internal/iam", "internal/ciphertext", "internal/keyspec", "internal/audit", "internal/httpd"},
 	{"internal/config", "internal/custodian", "internal/sigv4", "internal/cloudtrail"},
 	{"internal/vault", "internal/kms", "internal/identity"},
-	{"internal/keymanager", "internal/store", "internal/lockerapi", "internal/kmsapi", "internal/hsm/soft", "internal/hsm/pkcs11"},
+	{"internal/keymanager", "internal/store", "internal/lockerapi", "internal/kmsapi", "internal/adminapi", "internal/hsm/soft", "internal/hsm/pkcs11"},
 	{"internal/app"},
 	{"internal/cli"},
 	{"cmd/cardea"},

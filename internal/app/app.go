@@ -34,7 +34,8 @@ type Options struct {
 type App struct {
 	log      *slog.Logger
 	registry *prometheus.Registry
-	vault    *Node // nil if none is served
+	vault    *Node       // nil if none is served
+	keys     *KeyService // likewise
 	ops      *httpd.Server
 
 	mu     sync.Mutex    // guards config, held while it is replaced
@@ -64,6 +65,11 @@ func New(ctx context.Context, cfg config.Config, o Options) (a *App, err error) 
 			return a, err
 		}
 	}
+	if cfg.KeyService.Enabled() {
+		if a.keys, err = newKeyService(ctx, cfg.ForKeyService(), o, a.registry); err != nil {
+			return a, err
+		}
+	}
 	a.ops, err = httpd.New(httpd.Options{
 		Name: "ops", Addr: cfg.Ops.Listen, Handler: httpd.OpsHandler(a.registry, a.readiness), TLS: tlsOptions(cfg.Ops.TLS),
 		AllowPlaintext: cfg.Ops.InsecurePlainHTTPOffLoopback, Logger: a.log, Metrics: a.registry, Now: o.Now,
@@ -77,6 +83,9 @@ func New(ctx context.Context, cfg config.Config, o Options) (a *App, err error) 
 // Vault is the vault, nil if none is served.
 func (a *App) Vault() *Node { return a.vault }
 
+// Keys is the key service, nil if none is served.
+func (a *App) Keys() *KeyService { return a.keys }
+
 // OpsURL is where metrics and health are.
 func (a *App) OpsURL() string { return a.ops.URL() }
 
@@ -85,6 +94,9 @@ func (a *App) nodes() []*Node {
 	var ns []*Node
 	if a.vault != nil {
 		ns = append(ns, a.vault)
+	}
+	if a.keys != nil {
+		ns = append(ns, a.keys.Node)
 	}
 	return ns
 }
@@ -103,11 +115,12 @@ func (a *App) Run(ctx context.Context) error {
 
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return a.ops.Serve(gctx) })
-	for _, n := range a.nodes() {
-		n.run(gctx, g)
-	}
 	if a.vault != nil {
+		a.vault.run(gctx, g)
 		g.Go(func() error { a.vault.sweep(gctx); return nil })
+	}
+	if a.keys != nil {
+		a.keys.run(gctx, g)
 	}
 	err := g.Wait()
 	for _, n := range a.nodes() {
@@ -152,8 +165,11 @@ func (a *App) Close() error {
 	if a.ops != nil {
 		errs = append(errs, a.ops.Close())
 	}
-	for _, n := range a.nodes() {
-		errs = append(errs, n.Close())
+	if a.vault != nil {
+		errs = append(errs, a.vault.Close())
+	}
+	if a.keys != nil {
+		errs = append(errs, a.keys.Close())
 	}
 	return errors.Join(errs...)
 }
@@ -163,6 +179,9 @@ func (a *App) readiness(ctx context.Context) []httpd.Check {
 	var checks []httpd.Check
 	if a.vault != nil {
 		checks = a.vault.readiness(ctx, "")
+	}
+	if a.keys != nil {
+		checks = append(checks, a.keys.readiness(ctx, "keys_")...)
 	}
 	return checks
 }

@@ -78,6 +78,9 @@ func (c *Config) Derive(hostName string) {
 	if c.KeyService.SigningKeyFile == "" {
 		c.KeyService.SigningKeyFile = filepath.Join(c.Node.DataDir, "key-service-signing.key")
 	}
+	if c.KeyService.AdminSocket == "" {
+		c.KeyService.AdminSocket = filepath.Join(c.Node.DataDir, "admin.sock")
+	}
 	for _, d := range []*Database{&c.Database, &c.KeyService.Database} {
 		if d.TLS == "" {
 			d.TLS = d.defaultTLS()

@@ -23,6 +23,7 @@ type KeyService struct {
 
 	Regions        []string `toml:"regions"` // the first is the default of tools
 	SigningKeyFile string   `toml:"signing_key_file" path:"true"`
+	AdminSocket    string   `toml:"admin_socket" path:"true"`
 
 	Unseal                           string `toml:"unseal"` // UnsealShares, UnsealHalves
 	RootKeyFile                      string `toml:"root_key_file" path:"true"`

@@ -3,6 +3,8 @@ package identity
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"strings"
 
 	"cardea/internal/iam"
@@ -46,4 +48,9 @@ func (s *Service) SubjectOf(ctx context.Context, arn string) (*iam.Subject, erro
 		sub.Caller.Issued = s.now()
 	}
 	return sub, nil
+}
+
+// Accounts are the ids of all accounts, sorted.
+func (s *Service) Accounts() []string {
+	return slices.Sorted(maps.Keys(*s.accounts.Load()))
 }
