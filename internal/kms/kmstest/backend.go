@@ -3,117 +3,138 @@ package kmstest
 import (
 	"context"
 	"errors"
-	"fmt"
+	"sync/atomic"
+	"testing"
 
-	"cardea/internal/ciphertext"
+	"cardea/internal/hsm/soft"
 	"cardea/internal/keyspec"
 	"cardea/internal/kms"
 	"cardea/internal/secret"
 )
 
-// memory is a kms.Backend whose handles are the material itself: no protection at
-// all, which tests of the key service do not need.
-type memory struct{ fault func(call string) error }
+// Backend is the soft backend with a root key that can be sealed and with faults on
+// request.
+type Backend struct {
+	*soft.Backend
+	sealed atomic.Bool
+	fault  atomic.Pointer[func(call string) error]
+}
 
-func (b *memory) ready(call string) error {
-	if b.fault != nil {
-		return b.fault(call)
+// NewBackend makes one with a root key of its own, unsealed.
+func NewBackend(t testing.TB) *Backend {
+	t.Helper()
+	b, root := &Backend{}, secret.Random(32)
+	b.Backend = soft.New(soft.Options{
+		Root: func() (secret.Bytes, error) {
+			if b.sealed.Load() {
+				return secret.Bytes{}, errors.New("sealed")
+			}
+			return secret.Copy(root.Expose()), nil
+		},
+		Unsealed: func() bool { return !b.sealed.Load() },
+	})
+	t.Cleanup(b.Close)
+	return b
+}
+
+// SealRoot takes the root key away, or gives it back.
+func (b *Backend) SealRoot(sealed bool) { b.sealed.Store(sealed) }
+
+// Fail makes calls fail, as Store.Fail does.
+func (b *Backend) Fail(f func(call string) error) {
+	if f == nil {
+		b.fault.Store(nil)
+		return
+	}
+	b.fault.Store(&f)
+}
+
+func (b *Backend) fails(call string) error {
+	if f := b.fault.Load(); f != nil {
+		return (*f)(call)
 	}
 	return nil
 }
 
-func (b *memory) Ready(context.Context) error { return b.ready("Ready") }
+// Ready implements kms.Backend, as do the methods below.
+func (b *Backend) Ready(ctx context.Context) error {
+	if err := b.fails("Ready"); err != nil {
+		return err
+	}
+	return b.Backend.Ready(ctx)
+}
 
-func (b *memory) Generate(_ context.Context, m kms.MaterialRef) (handle, public []byte, err error) {
-	if err := b.ready("Generate"); err != nil {
+func (b *Backend) Generate(ctx context.Context, m kms.MaterialRef) (handle, public []byte, err error) {
+	if err := b.fails("Generate"); err != nil {
 		return nil, nil, err
 	}
-	material, public, err := keyspec.Generate(m.Spec)
-	return material.Expose(), public, err
+	return b.Backend.Generate(ctx, m)
 }
 
-func (b *memory) Import(_ context.Context, m kms.MaterialRef, material secret.Bytes) (handle, public []byte, err error) {
-	k, err := keyspec.ParsePrivate(m.Spec, material)
-	if err != nil && m.Spec != keyspec.SymmetricDefault {
+func (b *Backend) Import(ctx context.Context, m kms.MaterialRef, material secret.Bytes) (handle, public []byte, err error) {
+	if err := b.fails("Import"); err != nil {
 		return nil, nil, err
 	}
-	if err == nil {
-		public = k.Public()
-	}
-	return secret.Copy(material.Expose()).Expose(), public, nil
+	return b.Backend.Import(ctx, m, material)
 }
 
-func (b *memory) Destroy(context.Context, kms.MaterialRef) error { return b.ready("Destroy") }
+func (b *Backend) Destroy(ctx context.Context, m kms.MaterialRef) error {
+	if err := b.fails("Destroy"); err != nil {
+		return err
+	}
+	return b.Backend.Destroy(ctx, m)
+}
 
-func (b *memory) Seal(_ context.Context, m kms.MaterialRef, aad []byte, plaintext secret.Bytes) ([]byte, error) {
-	if err := b.ready("Seal"); err != nil {
+func (b *Backend) Seal(ctx context.Context, m kms.MaterialRef, aad []byte, plaintext secret.Bytes) ([]byte, error) {
+	if err := b.fails("Seal"); err != nil {
 		return nil, err
 	}
-	return ciphertext.SealBox(secret.New(m.Handle), aad, plaintext.Expose())
+	return b.Backend.Seal(ctx, m, aad, plaintext)
 }
 
-func (b *memory) Open(_ context.Context, m kms.MaterialRef, aad, sealed []byte) (secret.Bytes, error) {
-	if err := b.ready("Open"); err != nil {
+func (b *Backend) Open(ctx context.Context, m kms.MaterialRef, aad, sealed []byte) (secret.Bytes, error) {
+	if err := b.fails("Open"); err != nil {
 		return secret.Bytes{}, err
 	}
-	p, err := ciphertext.OpenBox(secret.New(m.Handle), aad, sealed)
-	if errors.Is(err, ciphertext.ErrCorrupt) {
-		err = fmt.Errorf("%w: %w", kms.ErrNotOurs, err)
-	}
-	return p, err
+	return b.Backend.Open(ctx, m, aad, sealed)
 }
 
-func (b *memory) private(call string, m kms.MaterialRef) (*keyspec.Private, error) {
-	if err := b.ready(call); err != nil {
+func (b *Backend) Sign(ctx context.Context, m kms.MaterialRef, a keyspec.SigningAlgorithm, t keyspec.MessageType, message []byte) ([]byte, error) {
+	if err := b.fails("Sign"); err != nil {
 		return nil, err
 	}
-	return keyspec.ParsePrivate(m.Spec, secret.New(m.Handle))
+	return b.Backend.Sign(ctx, m, a, t, message)
 }
 
-func (b *memory) Sign(_ context.Context, m kms.MaterialRef, a keyspec.SigningAlgorithm, t keyspec.MessageType, message []byte) ([]byte, error) {
-	k, err := b.private("Sign", m)
-	if err != nil {
+func (b *Backend) Decrypt(ctx context.Context, m kms.MaterialRef, a keyspec.EncryptionAlgorithm, sealed []byte) (secret.Bytes, error) {
+	if err := b.fails("Decrypt"); err != nil {
+		return secret.Bytes{}, err
+	}
+	return b.Backend.Decrypt(ctx, m, a, sealed)
+}
+
+func (b *Backend) MAC(ctx context.Context, m kms.MaterialRef, a keyspec.MACAlgorithm, message []byte) ([]byte, error) {
+	if err := b.fails("MAC"); err != nil {
 		return nil, err
 	}
-	return k.Sign(a, t, message)
+	return b.Backend.MAC(ctx, m, a, message)
 }
 
-func (b *memory) Decrypt(_ context.Context, m kms.MaterialRef, a keyspec.EncryptionAlgorithm, sealed []byte) (secret.Bytes, error) {
-	k, err := b.private("Decrypt", m)
-	if err != nil {
+func (b *Backend) Agree(ctx context.Context, m kms.MaterialRef, peer []byte) (secret.Bytes, error) {
+	if err := b.fails("Agree"); err != nil {
 		return secret.Bytes{}, err
 	}
-	return k.Decrypt(a, sealed)
+	return b.Backend.Agree(ctx, m, peer)
 }
 
-func (b *memory) MAC(_ context.Context, m kms.MaterialRef, a keyspec.MACAlgorithm, message []byte) ([]byte, error) {
-	k, err := b.private("MAC", m)
-	if err != nil {
-		return nil, err
-	}
-	return k.MAC(a, message)
-}
-
-func (b *memory) Agree(_ context.Context, m kms.MaterialRef, peer []byte) (secret.Bytes, error) {
-	k, err := b.private("Agree", m)
-	if err != nil {
+func (b *Backend) Random(ctx context.Context, n int) (secret.Bytes, error) {
+	if err := b.fails("Random"); err != nil {
 		return secret.Bytes{}, err
 	}
-	return k.Agree(peer)
+	return b.Backend.Random(ctx, n)
 }
 
-func (b *memory) Random(_ context.Context, n int) (secret.Bytes, error) {
-	if err := b.ready("Random"); err != nil {
-		return secret.Bytes{}, err
-	}
-	return secret.Random(n), nil
-}
-
-// SealSecret and OpenSecret implement kms.Secrets.
-func (b *memory) SealSecret(_ context.Context, label string, plaintext secret.Bytes) ([]byte, error) {
-	return ciphertext.SealBox(secret.New(make([]byte, 32)), ciphertext.Context(label), plaintext.Expose())
-}
-
-func (b *memory) OpenSecret(_ context.Context, label string, sealed []byte) (secret.Bytes, error) {
-	return ciphertext.OpenBox(secret.New(make([]byte, 32)), ciphertext.Context(label), sealed)
-}
+var (
+	_ kms.Backend = (*Backend)(nil)
+	_ kms.Secrets = (*Backend)(nil)
+)

@@ -54,18 +54,17 @@ func (c *Clock) Advance(d time.Duration) {
 type Fixture struct {
 	*kms.Service
 	Store *Store
-	Soft  kms.Backend
+	Soft  *Backend
 	Clock *Clock
 
 	options kms.Options
-	fault   *memory
 }
 
 // New makes a fixture. more may change the service's options.
 func New(t testing.TB, more ...func(*kms.Options)) *Fixture {
 	t.Helper()
-	b := &memory{}
-	f := &Fixture{Store: NewStore(), Soft: b, fault: b, Clock: &Clock{t: time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)}}
+	b := NewBackend(t)
+	f := &Fixture{Store: NewStore(), Soft: b, Clock: &Clock{t: time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)}}
 	f.options = kms.Options{
 		Node: "test", Store: f.Store, Soft: b, Secrets: b, Now: f.Clock.Now, Regions: []string{Region, OtherRegion},
 		Accounts: func(a string) bool { return a == Account || a == Other },
@@ -73,7 +72,6 @@ func New(t testing.TB, more ...func(*kms.Options)) *Fixture {
 	for _, m := range more {
 		m(&f.options)
 	}
-	f.Soft = f.options.Soft
 	f.Restart(t)
 	return f
 }
@@ -90,7 +88,7 @@ func (f *Fixture) Restart(t testing.TB) {
 }
 
 // FailBackend makes calls of the backend fail, as Store.Fail does for the store.
-func (f *Fixture) FailBackend(fail func(call string) error) { f.fault.fault = fail }
+func (f *Fixture) FailBackend(fail func(call string) error) { f.Soft.Fail(fail) }
 
 // Subject is a user with an identity policy, or none if policy is "".
 func Subject(t testing.TB, account, name, policy string) *iam.Subject {
@@ -158,8 +156,12 @@ func (f *Fixture) Key(t testing.TB, spec keyspec.Spec, change ...func(*kms.Key))
 	}
 	k.Policy = DefaultPolicy(k.Account)
 	k.Materials = []kms.Material{f.Material(t, k)}
+	id, material := k.ID, k.Materials[0].ID
 	for _, c := range change {
 		c(k)
+	}
+	if k.ID != id && len(k.Materials) == 1 && k.Materials[0].ID == material {
+		k.Materials[0] = f.Material(t, k) // material is bound to the key's id
 	}
 	return f.Put(t, k)
 }
