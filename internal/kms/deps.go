@@ -54,7 +54,8 @@ type Store interface {
 	// Changes lists keys that were changed, by any node, after the change with the
 	// number given, and the number of the last. A list cut at its limit goes on from
 	// there. A change of an alias or a grant is one of the keys concerned; see
-	// Change. With ErrForgotten comes the number to go on from.
+	// Change. With ErrForgotten comes the number to go on from; asked for changes
+	// after a negative number, the store gives the number of the last alone.
 	Changes(ctx context.Context, after int64) (changes []Change, last int64, err error)
 }
 

@@ -17,7 +17,7 @@ func (s *Service) RunJobs(ctx context.Context) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	wg.Go(func() { // apart, so that work that is due never delays what must be forgotten
-		var after int64
+		after := int64(-1)
 		s.every(ctx, s.interval, "follow changes of other nodes", func() (err error) {
 			after, err = s.followChanges(ctx, after)
 			return errors.Join(err, s.refreshKeyStores(ctx, s.now()))
@@ -52,12 +52,12 @@ func (s *Service) every(ctx context.Context, interval time.Duration, job string,
 }
 
 // followChanges makes the cache forget what was changed after the change with the
-// number given, and returns the number to go on from.
+// number given, and returns the number to go on from. The first number is negative.
 func (s *Service) followChanges(ctx context.Context, after int64) (int64, error) {
 	for {
 		changes, last, err := s.store.Changes(ctx, after)
 		switch {
-		case errors.Is(err, ErrForgotten):
+		case errors.Is(err, ErrForgotten), err == nil && after < 0: // all may have changed
 			s.cache.clear()
 			return last, nil
 		case err != nil:
