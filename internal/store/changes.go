@@ -37,32 +37,29 @@ type changesRead struct {
 	forgotten bool
 }
 
+// firstNumber is below those of all changes.
+const firstNumber = 1
+
 // after reads changes after a number. row gets each, with its number first. A
 // negative number asks only from where to go on. 0 is that of a reader that knows
 // nothing, who has missed nothing.
 func (l changeLog) after(ctx context.Context, c session, after int64, row func(scan scanFunc, n *int64) error) (r changesRead, err error) {
-	// What has a number up to this one is visible to the next query, see numbers.
-	if _, err := queryOne(ctx, c, []any{&r.last}, "SELECT n FROM change_counter WHERE id = 1"); err != nil || after < 0 {
+	r.last = max(after, firstNumber)
+	if after >= 0 {
+		err := c.query(ctx, func(scan scanFunc) error { return row(scan, &r.last) },
+			"SELECT n, "+l.columns+" FROM "+l.table+" WHERE n > $1 ORDER BY n LIMIT $2", after, int64(changesPage))
+		if err != nil {
+			return r, err
+		}
+	}
+	// Only now: what has not been removed by now was there to be read.
+	var n, pruned int64
+	if _, err := queryOne(ctx, c, []any{&n, &pruned}, "SELECT n, "+l.pruned+" FROM change_counter WHERE id = 1"); err != nil {
 		return r, err
 	}
-	n := int64(-1)
-	err = c.query(ctx, func(scan scanFunc) error { return row(scan, &n) },
-		"SELECT n, "+l.columns+" FROM "+l.table+" WHERE n > $1 ORDER BY n LIMIT $2", after, int64(changesPage))
-	if err != nil {
-		return r, err
+	if r.forgotten = after > 0 && after < pruned; r.forgotten || after < 0 {
+		r.last = n // smaller numbers are visible now, see numbers
 	}
-	// Only now: what had not been removed by now was there to be read.
-	var pruned int64
-	if _, err := queryOne(ctx, c, []any{&pruned}, "SELECT "+l.pruned+" FROM change_counter WHERE id = 1"); err != nil {
-		return r, err
-	}
-	switch {
-	case after > 0 && after < pruned:
-		r.forgotten = true
-	case n >= 0:
-		r.last = n
-	}
-	r.last = max(r.last, after)
 	return r, nil
 }
 

@@ -38,3 +38,6 @@ func (s *Store) BetweenCommits(ctx context.Context, fn func()) error {
 // LoseWriter makes the store believe that its writing connection broke. It is
 // called between two commits.
 func (s *Store) LoseWriter(cause error) { s.com.lose(cause) }
+
+// PruneChanges does what is otherwise done every few minutes.
+func (s *Store) PruneChanges(ctx context.Context, batch int64) error { return s.prune(ctx, batch) }

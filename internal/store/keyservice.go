@@ -16,8 +16,8 @@ import (
 const usageBatch = 512
 
 // KeyService keeps the state of the key service in a Store, beside the audit log.
-// It implements kms.Store. What it returns is the caller's own. Times come back to
-// the nanosecond in the zone in which they went in.
+// It implements kms.Store. Times come back to the nanosecond, in the zone in which
+// they went in.
 type KeyService struct {
 	keyRows
 	s *Store

@@ -121,6 +121,9 @@ func (s *Store) PutUsage(_ context.Context, us []kms.Usage) error {
 	defer s.mu.Unlock()
 	usage := maps.Clone(s.state.usage)
 	for _, u := range us {
+		if _, found := s.state.keys[u.Key]; !found {
+			continue
+		}
 		if old, ok := usage[u.Key]; !ok || old.At.Before(u.At) {
 			usage[u.Key] = u
 		}
@@ -157,6 +160,9 @@ func (s *Store) Changes(_ context.Context, after int64) ([]kms.Change, int64, er
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	n := int64(len(s.changes))
+	if after < 0 {
+		return nil, n, nil
+	}
 	return slices.Clone(s.changes[min(after, n):]), n, nil
 }
 
@@ -425,27 +431,34 @@ func (t *tx) CountKeys(_ context.Context, account, region, keyStoreID string) (i
 
 func (t *tx) PutAlias(_ context.Context, a *kms.Alias, replace bool) error {
 	k := aliasKey{a.Account, a.Region, a.Name}
-	if _, found := t.aliases[k]; found != replace {
+	old, found := t.aliases[k]
+	ref := kms.KeyRef{Account: a.Account, Region: a.Region, ID: a.KeyID}
+	if _, there := t.keys[ref]; found != replace || !there {
 		return kms.ErrChanged
 	}
+	if found {
+		t.changed(kms.KeyRef{Account: a.Account, Region: a.Region, ID: old.KeyID})
+	}
 	t.aliases[k] = *a
-	t.changes = append(t.changes, kms.Change{KeyRef: kms.KeyRef{Account: a.Account, Region: a.Region, ID: a.KeyID}, Alias: a.Name})
+	t.changes = append(t.changes, kms.Change{KeyRef: ref, Alias: a.Name})
 	return nil
 }
 
 func (t *tx) DeleteAlias(_ context.Context, account, region, name string) error {
 	k := aliasKey{account, region, name}
-	if _, found := t.aliases[k]; !found {
+	old, found := t.aliases[k]
+	if !found {
 		return kms.ErrChanged
 	}
 	delete(t.aliases, k)
-	t.changes = append(t.changes, kms.Change{KeyRef: kms.KeyRef{Account: account, Region: region}, Alias: name})
+	t.changes = append(t.changes, kms.Change{KeyRef: kms.KeyRef{Account: account, Region: region, ID: old.KeyID}, Alias: name})
 	return nil
 }
 
 func (t *tx) PutGrant(_ context.Context, g *kms.Grant) error {
 	k := grantKey{g.Key, g.ID}
-	if _, found := t.grants[k]; found {
+	_, found := t.grants[k]
+	if _, there := t.keys[g.Key]; found || !there {
 		return kms.ErrChanged
 	}
 	t.grants[k] = *g

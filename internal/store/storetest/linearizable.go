@@ -32,12 +32,12 @@ func (c *change) apply(m model) string {
 		if c.record.Dedupe != nil {
 			for _, r := range m {
 				if r.Dedupe != nil && *r.Dedupe == *c.record.Dedupe {
-					return "found " + identity(r)
+					return "found " + nameOf(r)
 				}
 			}
 		}
 		if r, ok := m[l]; ok {
-			return "found " + identity(r)
+			return "found " + nameOf(r)
 		}
 		m[l] = c.record
 		return "put"
@@ -61,7 +61,7 @@ func (c *change) run(tb testing.TB, s *store.Store) {
 	case "put":
 		var existing *vault.Record
 		if existing, err = s.PutRecord(tb.Context(), c.record, e); existing != nil {
-			c.got = "found " + identity(*existing)
+			c.got = "found " + nameOf(*existing)
 		} else {
 			c.got = "put"
 		}
@@ -78,14 +78,14 @@ func (c *change) run(tb testing.TB, s *store.Store) {
 	}
 }
 
-// identity tells records apart.
-func identity(r vault.Record) string { return fmt.Sprint(r.Reference, " of ", r.CreatedAt) }
+// nameOf tells records apart.
+func nameOf(r vault.Record) string { return fmt.Sprint(r.Reference, " of ", r.CreatedAt) }
 
 // fits reports whether the changes, in some order, have the answers that they got
 // and lead from before to after.
 func fits(cs []*change, before, after model) bool {
 	if len(cs) == 0 {
-		return maps.EqualFunc(before, after, func(a, b vault.Record) bool { return identity(a) == identity(b) })
+		return maps.EqualFunc(before, after, func(a, b vault.Record) bool { return nameOf(a) == nameOf(b) })
 	}
 	for i, c := range cs {
 		m := maps.Clone(before)
@@ -144,7 +144,7 @@ func testLinearizable(t *testing.T, url string) {
 			}
 			if !fits(cs, before, after) {
 				for _, c := range cs {
-					rt.Logf("%s %s dedupe %v expired at %d: %s", c.kind, identity(c.record), c.record.Dedupe != nil, c.expiredAt, c.got)
+					rt.Logf("%s %s dedupe %v expired at %d: %s", c.kind, nameOf(c.record), c.record.Dedupe != nil, c.expiredAt, c.got)
 				}
 				rt.Fatalf("no order of the changes leads from %v to %v with these answers", slices.Collect(maps.Keys(before)), slices.Collect(maps.Keys(after)))
 			}
