@@ -2,9 +2,11 @@ package keyspec
 
 import (
 	"bytes"
+	"crypto/fips140"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"math/big"
 	"strings"
@@ -109,11 +111,22 @@ func (k *rsaKey) decrypt(a EncryptionAlgorithm, ciphertext []byte) ([]byte, erro
 	if len(ciphertext) != k.key.Size() {
 		return nil, ErrInvalidCiphertext
 	}
-	p, err := rsa.DecryptOAEP(a.hash().New(), nil, k.key, ciphertext, nil)
-	if err != nil {
-		return nil, ErrInvalidCiphertext
+	if err := checkOAEP(k.spec, a); err != nil {
+		return nil, err
 	}
-	return p, nil
+	p, err := rsa.DecryptOAEP(a.hash().New(), nil, k.key, ciphertext, nil)
+	if errors.Is(err, rsa.ErrDecryption) {
+		err = ErrInvalidCiphertext
+	}
+	return p, err
+}
+
+// checkOAEP refuses SHA-1 with GODEBUG=fips140=only, where crypto/rsa does.
+func checkOAEP(s Spec, a EncryptionAlgorithm) error {
+	if a == EncryptOAEPSHA1 && fips140.Enforced() {
+		return unsupported(s, a)
+	}
+	return nil
 }
 
 func (k *rsaKey) destroy() {
@@ -178,6 +191,9 @@ func (k *rsaPublic) verify(a SigningAlgorithm, t MessageType, message, signature
 func (k *rsaPublic) encrypt(a EncryptionAlgorithm, plaintext []byte) ([]byte, error) {
 	if most := k.key.Size() - 2*a.hash().Size() - 2; len(plaintext) > most {
 		return nil, &InputError{fmt.Sprintf("Algorithm %s and key spec %s cannot encrypt data larger than %d bytes.", a, k.spec, most)}
+	}
+	if err := checkOAEP(k.spec, a); err != nil {
+		return nil, err
 	}
 	return rsa.EncryptOAEP(a.hash().New(), rand.Reader, k.key, plaintext, nil)
 }

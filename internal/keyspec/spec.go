@@ -7,6 +7,11 @@
 // what does not verify or open says nothing more than that. It is a leaf of pure
 // functions over bytes, safe for concurrent use, that knows no key ids, no
 // policies and no store.
+//
+// Everything runs with GODEBUG=fips140=on. What the Go Cryptographic Module does
+// then compute is all but secp256k1 (github.com/decred/dcrd/dcrec/secp256k1), ML-DSA
+// (filippo.io/mldsa, and the verification of a given mu here) and the wrapping around
+// AES of AES-KWP. With fips140=only, RSAES_OAEP_SHA_1 is ErrUnsupported as well.
 package keyspec
 
 import "slices"

@@ -2,6 +2,7 @@ package keyspec
 
 import (
 	"bytes"
+	"crypto/fips140"
 	"crypto/sha3"
 	"encoding/json"
 	"errors"
@@ -184,6 +185,9 @@ func TestWycheproofOAEP(t *testing.T) {
 		{"rsa_oaep_4096_sha256_mgf1sha256", RSA4096, EncryptOAEPSHA256, true, 10},
 		{"rsa_oaep_2048_sha256_mgf1sha1", RSA2048, EncryptOAEPSHA256, false, 0},
 	} {
+		if c.a == EncryptOAEPSHA1 && fips140.Enforced() {
+			continue
+		}
 		ran, valid := 0, 0
 		for _, g := range wycheproofGroups[group](t, c.file) {
 			k, err := ParsePrivate(c.spec, secret.Copy(g.PrivateKeyPKCS8))
