@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"cardea/internal/identity"
 	"cardea/internal/kms"
 	"cardea/internal/sigv4"
 )
@@ -19,23 +21,36 @@ import (
 // has a use for is a policy, of 128 KiB before it is written as JSON.
 const DefaultBodyLimit = 1 << 20
 
-// Identities know who calls. Principals of the credentials are *iam.Subject.
+// Identities know who calls. identity.Service is one. Principals of the credentials
+// are *iam.Subject.
 type Identities interface {
 	sigv4.Keys
 
-	// Failed is told of a signature that did not verify, and Succeeded of one that
-	// did, so that an access key is locked out after repeated failures. id is what
-	// the request claims.
-	Failed(ctx context.Context, id string)
-	Succeeded(ctx context.Context, id string)
+	// Failed is told of a signature with the access key that did not verify, after
+	// that is in the audit log, and Succeeded of one that did, so that the key is
+	// locked out after repeated failures.
+	Failed(ctx context.Context, accessKeyID string, ip netip.Addr) error
+	Succeeded(accessKeyID string)
 }
 
-// Options are what an API is made of. Service, Identities and Regions are required.
+// STS performs the operations of STS. identity.Service is one. Errors are
+// *identity.Error, and every operation is in the audit log.
+type STS interface {
+	GetCallerIdentity(ctx context.Context, who identity.Caller) (*identity.CallerIdentity, error)
+	AssumeRole(ctx context.Context, who identity.Caller, in *identity.AssumeRoleInput) (*identity.AssumedRole, error)
+	GetSessionToken(ctx context.Context, who identity.Caller, in *identity.GetSessionTokenInput) (*identity.Credentials, error)
+	// Refuse records a request that became no operation.
+	Refuse(ctx context.Context, who identity.Caller, name string, err *identity.Error) error
+}
+
+// Options are what an API is made of. Service, Identities, STS and Regions are
+// required.
 type Options struct {
 	Service    *kms.Service
 	Identities Identities
+	STS        STS
 	// Regions are those that are served: each has its keys, and requests must be
-	// signed for one of them.
+	// signed for one of them. To STS one may also sign for its global endpoint.
 	Regions []string
 
 	MaxSkew   time.Duration // of clients' clocks; default 5 min, at most 15 min
@@ -50,6 +65,7 @@ type Options struct {
 type API struct {
 	service    *kms.Service
 	identities Identities
+	sts        STS
 	regions    []string
 	kmsKeys    *sigv4.Verifier // of requests to KMS
 	stsKeys    *sigv4.Verifier // of requests to STS
@@ -62,11 +78,11 @@ type API struct {
 
 // New checks the options and builds the API.
 func New(o Options) (*API, error) {
-	if o.Service == nil || o.Identities == nil || len(o.Regions) == 0 {
-		return nil, errors.New("key service API: Service, Identities and Regions are required")
+	if o.Service == nil || o.Identities == nil || o.STS == nil || len(o.Regions) == 0 {
+		return nil, errors.New("key service API: Service, Identities, STS and Regions are required")
 	}
 	a := &API{
-		service: o.Service, identities: o.Identities, regions: slices.Clone(o.Regions), bodyLimit: o.BodyLimit, now: o.Now, log: o.Logger,
+		service: o.Service, identities: o.Identities, sts: o.STS, regions: slices.Clone(o.Regions), bodyLimit: o.BodyLimit, now: o.Now, log: o.Logger,
 		routes: routeTable(),
 	}
 	if a.bodyLimit <= 0 {

@@ -3,6 +3,7 @@ package kmsapi
 import (
 	"crypto/tls"
 	"errors"
+	"log/slog"
 	"net/http"
 	"slices"
 	"strings"
@@ -30,38 +31,37 @@ func (a *API) servesSTS(region string) bool {
 }
 
 // authenticate finds out who signed the request, from which the caller is known
-// from here on.
+// from here on. Errors are those of the verifier.
 func (x *exchange) authenticate(a *API, v *sigv4.Verifier) error {
 	id, err := v.Verify(x.r, x.in.b)
+	if e, ok := errors.AsType[*sigv4.Error](err); ok {
+		a.metrics.authFailed(e.Code)
+		if e.AccessKeyID != "" {
+			// Nothing proves whose key it is, but whose account is tried can be seen.
+			x.who.Subject = &iam.Subject{Caller: iam.Caller{Type: iam.CallerAnonymous}, AccessKeyID: e.AccessKeyID}
+			x.guessed = e.Mismatch
+		}
+	}
 	if err != nil {
-		return x.unauthenticated(a, err)
+		return err
 	}
 	subject, ok := id.Principal.(*iam.Subject)
 	if !ok {
 		return errors.New("credentials without a subject")
 	}
-	a.identities.Succeeded(x.ctx, id.AccessKeyID)
+	a.identities.Succeeded(id.AccessKeyID)
 	x.who.Subject, x.who.Auth, x.who.Region = subject, "sigv4", id.Region
 	return nil
 }
 
-func (x *exchange) unauthenticated(a *API, err error) error {
-	e, ok := errors.AsType[*sigv4.Error](err)
-	if !ok {
-		if errors.Is(err, kms.ErrSealed) {
-			return &refusal{&kms.Error{Code: kms.CodeKeyUnavailable, Message: textSealed, Reason: err.Error()}}
-		}
-		return &refusal{&kms.Error{Code: kms.CodeInternal, Message: textInternal, Reason: err.Error()}}
+// countFailure counts an attempt to guess a secret, when it is in the audit log.
+func (x *exchange) countFailure(a *API) {
+	if !x.guessed {
+		return
 	}
-	a.metrics.authFailed(e.Code)
-	if e.AccessKeyID != "" {
-		// Nothing proves whose key it is, but whose account is tried can be seen.
-		x.who.Subject = &iam.Subject{Caller: iam.Caller{Type: iam.CallerAnonymous}, AccessKeyID: e.AccessKeyID}
-		if e.Code == sigv4.InvalidSignature {
-			a.identities.Failed(x.ctx, e.AccessKeyID)
-		}
+	if err := a.identities.Failed(x.ctx, x.who.AccessKeyID, x.who.IP); err != nil {
+		a.log.ErrorContext(x.ctx, "failed authentication not counted", slog.String("request_id", x.who.RequestID), slog.Any("error", err))
 	}
-	return &refusal{&kms.Error{Code: signatureCodes[e.Code], Message: e.Message}}
 }
 
 // caller is what is known of the sender before anything is verified.

@@ -3,7 +3,9 @@ package kmsapi
 import (
 	"errors"
 	"net/http"
+	"strconv"
 
+	"cardea/internal/identity"
 	"cardea/internal/kms"
 	"cardea/internal/sigv4"
 )
@@ -90,9 +92,16 @@ var signatureCodes = map[sigv4.Code]kms.Code{
 
 // Texts of failures inside, of which a client learns nothing else.
 const (
-	textInternal = "The request failed inside the key service."
-	textUnknown  = "The requested operation is not one of this service."
-	textSealed   = "The key service is sealed: its root key has not been unsealed by the custodians."
+	textInternal   = "The request failed inside the key service."
+	textEndedEarly = "The request body ended early."
+	textUnknown    = "The requested operation is not one of this service."
+	textSealed     = "The key service is sealed: its root key has not been unsealed by the custodians."
+)
+
+// Errors of reading a request's body, which the two protocols name differently.
+var (
+	errTooLarge   = errors.New("request body too large")
+	errEndedEarly = errors.New("request body ended early")
 )
 
 // refusal is a request that this package refuses before it becomes an operation.
@@ -104,6 +113,26 @@ func (r *refusal) Unwrap() error { return r.err }
 
 func refuse(code kms.Code, message string) *refusal {
 	return &refusal{&kms.Error{Code: code, Message: message}}
+}
+
+// refused is the refusal of a request that could not be read or authenticated.
+func (a *API) refused(err error) *refusal {
+	if e, ok := errors.AsType[*sigv4.Error](err); ok {
+		return refuse(signatureCodes[e.Code], e.Message)
+	}
+	switch {
+	case errors.Is(err, errTooLarge):
+		return refuse(codeTooLarge, a.textTooLarge())
+	case errors.Is(err, errEndedEarly):
+		return refuse(codeSerialization, textEndedEarly)
+	case errors.Is(err, identity.ErrSecretUnavailable):
+		return &refusal{&kms.Error{Code: kms.CodeKeyUnavailable, Message: textSealed, Reason: err.Error()}}
+	}
+	return &refusal{&kms.Error{Code: kms.CodeInternal, Message: textInternal, Reason: err.Error()}}
+}
+
+func (a *API) textTooLarge() string {
+	return "The request body is longer than " + strconv.FormatInt(a.bodyLimit, 10) + " bytes."
 }
 
 // answerTo is what a client is told about err. known is false for an error that is

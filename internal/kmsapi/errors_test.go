@@ -19,44 +19,78 @@ import (
 	awskms "github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/smithy-go"
 
+	"cardea/internal/identity"
 	"cardea/internal/kms"
 	"cardea/internal/kmsapi"
 )
+
+// literals calls f with every string in the source of a package, tests apart.
+func literals(t *testing.T, pattern string, f func(file, text string)) {
+	t.Helper()
+	files, err := filepath.Glob(pattern)
+	if err != nil || len(files) == 0 {
+		t.Fatal("no source", err)
+	}
+	for _, name := range files {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		parsed, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.SkipObjectResolution)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(parsed, func(n ast.Node) bool {
+			if l, ok := n.(*ast.BasicLit); ok && l.Kind == token.STRING {
+				if text, err := strconv.Unquote(l.Value); err == nil {
+					f(name, text)
+				}
+			}
+			return true
+		})
+	}
+}
 
 // TestEveryErrorOfTheServiceHasAStatus reads the codes that package kms names from
 // its source.
 func TestEveryErrorOfTheServiceHasAStatus(t *testing.T) {
 	t.Parallel()
-	files, err := filepath.Glob("../kms/*.go")
+	found := 0
+	literals(t, "../kms/*.go", func(file, text string) {
+		if len(text) < len("XException") || !strings.HasSuffix(text, "Exception") || strings.ContainsAny(text, " .") {
+			return
+		}
+		found++
+		if _, ok := kmsapi.Statuses()[kms.Code(text)]; !ok {
+			t.Errorf("%s: %s has no status", file, text)
+		}
+	})
+	if found < 20 {
+		t.Errorf("found only %d codes", found)
+	}
+}
+
+// TestEveryErrorOfSTSHasAStatus reads the codes of package identity.
+func TestEveryErrorOfSTSHasAStatus(t *testing.T) {
+	t.Parallel()
+	f, err := parser.ParseFile(token.NewFileSet(), "../identity/errors.go", nil, parser.SkipObjectResolution)
 	if err != nil {
 		t.Fatal(err)
 	}
 	found := 0
-	for _, name := range files {
-		if strings.HasSuffix(name, "_test.go") {
-			continue
-		}
-		f, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.SkipObjectResolution)
-		if err != nil {
-			t.Fatal(err)
-		}
-		ast.Inspect(f, func(n ast.Node) bool {
-			l, ok := n.(*ast.BasicLit)
-			if !ok || l.Kind != token.STRING {
-				return true
-			}
-			code, err := strconv.Unquote(l.Value)
-			if err != nil || len(code) < len("XException") || !strings.HasSuffix(code, "Exception") || strings.ContainsAny(code, " .") {
-				return true
-			}
-			found++
-			if _, ok := kmsapi.Statuses()[kms.Code(code)]; !ok {
-				t.Errorf("%s: %s has no status", name, code)
-			}
+	ast.Inspect(f, func(n ast.Node) bool {
+		v, ok := n.(*ast.ValueSpec)
+		if !ok || len(v.Values) != 1 || !strings.HasPrefix(v.Names[0].Name, "Code") {
 			return true
-		})
-	}
-	if found < 20 {
+		}
+		if l, ok := v.Values[0].(*ast.BasicLit); ok {
+			found++
+			if code, _ := strconv.Unquote(l.Value); kmsapi.QueryStatuses()[identity.Code(code)] == 0 {
+				t.Errorf("%s has no status", code)
+			}
+		}
+		return true
+	})
+	if found < 10 {
 		t.Errorf("found only %d codes", found)
 	}
 }

@@ -1,9 +1,10 @@
 package kmsapi
 
 import (
-	"cardea/internal/kms"
-
 	"github.com/go-json-experiment/json"
+
+	"cardea/internal/identity"
+	"cardea/internal/kms"
 )
 
 // Routes are the operations that have a route.
@@ -17,6 +18,9 @@ func Routes() []string {
 
 // Statuses is the table of errors.
 func Statuses() map[kms.Code]int { return statuses }
+
+// QueryStatuses is that of STS.
+func QueryStatuses() map[identity.Code]int { return queryStatuses }
 
 func EncodeError(e *kms.Error) string {
 	b := getBuffer()

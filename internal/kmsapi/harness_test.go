@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -24,6 +25,8 @@ import (
 	"cardea/internal/hsm/soft"
 	"cardea/internal/httpd"
 	"cardea/internal/iam"
+	"cardea/internal/identity"
+	"cardea/internal/identity/identitytest"
 	"cardea/internal/keyspec"
 	"cardea/internal/kms"
 	"cardea/internal/kms/kmstest"
@@ -52,6 +55,7 @@ type identities struct {
 	mu                sync.Mutex
 	known             map[string]*known
 	lookupErr         error
+	failErr           error
 	failed, succeeded map[string]int
 }
 
@@ -103,13 +107,16 @@ func (s *identities) Secret(_ context.Context, c sigv4.Credential) (secret.Bytes
 	return secret.New([]byte(s.known[c.SecretID].secret)), nil
 }
 
-func (s *identities) Failed(_ context.Context, id string) {
+func (s *identities) Failed(_ context.Context, id string, ip netip.Addr) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.failed[id]++
+	if ip.IsLoopback() {
+		s.failed[id]++
+	}
+	return s.failErr
 }
 
-func (s *identities) Succeeded(_ context.Context, id string) {
+func (s *identities) Succeeded(id string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.succeeded[id]++
@@ -121,6 +128,7 @@ type server struct {
 	service *kms.Service
 	store   *kmstest.Store
 	who     *identities
+	people  *identity.Service // of STS
 	url     string
 	metrics *prometheus.Registry
 	client  *http.Client
@@ -140,7 +148,11 @@ func serve(t testing.TB, change ...func(*kmsapi.Options)) *server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := kmsapi.Options{Service: s.service, Identities: s.who, Regions: []string{region, otherRegion}, Metrics: s.metrics}
+	s.people, err = identity.New(t.Context(), identity.Options{Node: "node1", Store: identitytest.NewStore(), Secrets: identitytest.NewSecrets()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := kmsapi.Options{Service: s.service, Identities: s.who, STS: s.people, Regions: []string{region, otherRegion}, Metrics: s.metrics}
 	for _, f := range change {
 		f(&o)
 	}

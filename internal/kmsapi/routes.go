@@ -92,6 +92,14 @@ func routes() []*route {
 		op("GetParametersForImport", (*kms.Service).GetParametersForImport),
 		op("ImportKeyMaterial", (*kms.Service).ImportKeyMaterial),
 		op("DeleteImportedKeyMaterial", (*kms.Service).DeleteImportedKeyMaterial),
+		op("ReplicateKey", (*kms.Service).ReplicateKey),
+		done("UpdatePrimaryRegion", (*kms.Service).UpdatePrimaryRegion),
+		op("CreateCustomKeyStore", (*kms.Service).CreateCustomKeyStore),
+		done("UpdateCustomKeyStore", (*kms.Service).UpdateCustomKeyStore),
+		done("DeleteCustomKeyStore", (*kms.Service).DeleteCustomKeyStore),
+		op("DescribeCustomKeyStores", (*kms.Service).DescribeCustomKeyStores),
+		done("ConnectCustomKeyStore", (*kms.Service).ConnectCustomKeyStore),
+		done("DisconnectCustomKeyStore", (*kms.Service).DisconnectCustomKeyStore),
 	}
 }
 

@@ -18,14 +18,15 @@ import (
 
 // exchange is one request and its answer.
 type exchange struct {
-	w     http.ResponseWriter
-	r     *http.Request
-	ctx   context.Context //nolint:containedctx // an exchange is the request, and lives no longer
-	start time.Time
-	who   kms.Caller // anonymous until authenticated
-	op    string     // its operation, "" until it is known to be one
-	in    *buffer    // the body; nil until it is read
-	out   *buffer    // the body of the answer
+	w       http.ResponseWriter
+	r       *http.Request
+	ctx     context.Context //nolint:containedctx // an exchange is the request, and lives no longer
+	start   time.Time
+	who     kms.Caller // anonymous until authenticated
+	op      string     // its operation, "" until it is known to be one
+	guessed bool       // the signature did not verify, so that it counts as a failure of the access key
+	in      *buffer    // the body; nil until it is read
+	out     *buffer    // the body of the answer
 }
 
 // Header values that never change are shared by all responses.
@@ -110,10 +111,10 @@ func (a *API) serveKMS(x *exchange, content []string) {
 
 func (a *API) runKMS(x *exchange, content []string) error {
 	if err := x.read(a.bodyLimit); err != nil {
-		return err
+		return a.refused(err)
 	}
 	if err := x.authenticate(a, a.kmsKeys); err != nil {
-		return err
+		return a.refused(err)
 	}
 	targets := x.r.Header["X-Amz-Target"]
 	if len(targets) != 1 || !isJSON(content) {
@@ -138,6 +139,7 @@ func (x *exchange) failed(a *API, err error) (*kms.Error, int) {
 		if aerr := a.service.Refuse(x.ctx, x.who, x.op, r.err); aerr != nil {
 			err = aerr
 		}
+		x.countFailure(a)
 	}
 	e, status, known := answerTo(err)
 	switch {
@@ -156,11 +158,8 @@ const firstRead = 16 << 10
 
 // read takes the whole body, since the signature covers it.
 func (x *exchange) read(limit int64) error {
-	tooLarge := func() error {
-		return refuse(codeTooLarge, "The request body is longer than "+strconv.FormatInt(limit, 10)+" bytes.")
-	}
 	if x.r.ContentLength > limit {
-		return tooLarge()
+		return errTooLarge
 	}
 	x.in = getBuffer()
 	if n := x.r.ContentLength; n > 0 {
@@ -174,11 +173,11 @@ func (x *exchange) read(limit int64) error {
 		_, over := errors.AsType[*http.MaxBytesError](err)
 		switch {
 		case int64(len(x.in.b)) > limit, over:
-			return tooLarge()
+			return errTooLarge
 		case errors.Is(err, io.EOF):
 			return nil
 		case err != nil:
-			return refuse(codeSerialization, "The request body ended early.")
+			return errEndedEarly
 		}
 	}
 }

@@ -3,6 +3,7 @@ package kmsapi_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -13,6 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 	"github.com/aws/smithy-go"
 
+	"cardea/internal/identity"
 	"cardea/internal/kms"
 	"cardea/internal/kmsapi"
 )
@@ -179,6 +181,32 @@ func TestAWrongSecretIsRefusedAndCounted(t *testing.T) {
 	}
 }
 
+// TestWhatIsNoGuessDoesNotCount: an access key is not locked out by a client with a
+// wrong Region, clock or service.
+func TestWhatIsNoGuessDoesNotCount(t *testing.T) {
+	t.Parallel()
+	s := serve(t)
+	for _, q := range []request{
+		{region: "us-east-1"}, {service: "s3"}, {at: time.Now().Add(-time.Hour)}, {unsigned: true}, {id: "AKIANOBODY"},
+	} {
+		if r := s.send(t, "DescribeKey", q); r.status != 400 {
+			t.Errorf("%+v: got %d", q, r.status)
+		}
+	}
+	if len(s.who.failed) != 0 {
+		t.Errorf("got %v", s.who.failed)
+	}
+}
+
+func TestAFailureThatCannotBeCountedIsRefusedStill(t *testing.T) {
+	t.Parallel()
+	s := serve(t)
+	s.who.failErr = kms.ErrUnavailable
+	if r := s.send(t, "DescribeKey", request{secret: userSecret}); r.status != 400 || r.member(t, "__type") != "InvalidSignatureException" {
+		t.Errorf("got %+v", r)
+	}
+}
+
 func TestASessionNeedsItsToken(t *testing.T) {
 	t.Parallel()
 	s := serve(t)
@@ -257,7 +285,7 @@ func TestWhoCannotBeKnownIsNotRefusedAsForged(t *testing.T) {
 	s := serve(t)
 	s.who.lookupErr = kms.ErrUnavailable
 	s.send(t, "DescribeKey", request{}).is(t, 500, "KMSInternalException", "The request failed inside the key service.")
-	s.who.lookupErr = kms.ErrSealed
+	s.who.lookupErr = fmt.Errorf("%w: sealed", identity.ErrSecretUnavailable)
 	s.send(t, "DescribeKey", request{}).is(t, 500, "KeyUnavailableException",
 		"The key service is sealed: its root key has not been unsealed by the custodians.")
 }
@@ -314,11 +342,11 @@ func TestRequestsAreCountedByOperationAndCode(t *testing.T) {
 
 func TestNewRefusesWhatIsMissing(t *testing.T) {
 	t.Parallel()
-	if _, err := kmsapi.New(kmsapi.Options{}); err == nil || err.Error() != "key service API: Service, Identities and Regions are required" {
+	if _, err := kmsapi.New(kmsapi.Options{}); err == nil || err.Error() != "key service API: Service, Identities, STS and Regions are required" {
 		t.Errorf("got %v", err)
 	}
 	s := serve(t)
-	_, err := kmsapi.New(kmsapi.Options{Service: s.service, Identities: s.who, Regions: []string{region}, MaxSkew: time.Hour})
+	_, err := kmsapi.New(kmsapi.Options{Service: s.service, Identities: s.who, STS: s.people, Regions: []string{region}, MaxSkew: time.Hour})
 	if err == nil || !strings.Contains(err.Error(), "key service API: ") {
 		t.Errorf("got %v", err)
 	}
