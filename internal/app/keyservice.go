@@ -64,7 +64,7 @@ func newKeyService(ctx context.Context, cfg config.Config, o Options, registry p
 		return k, err
 	}
 	api, err := kmsapi.New(kmsapi.Options{
-		Service: k.kms, Identities: k.identities, Regions: cfg.KeyService.Regions, Now: o.Now, Logger: o.Logger, Metrics: registry,
+		Service: k.kms, Identities: k.identities, STS: k.identities, Regions: cfg.KeyService.Regions, Now: o.Now, Logger: o.Logger, Metrics: registry,
 	})
 	if err != nil {
 		return k, err

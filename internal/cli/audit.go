@@ -109,7 +109,7 @@ func (s logSource) installation(p *Process) (config.Config, error) {
 	if dir == "" {
 		dir = "./cardea-data"
 	}
-	return devConfig(devOptions{DataDir: dir, Listen: "127.0.0.1:0", Ops: "127.0.0.1:0", Level: "error"})
+	return devConfig(devOptions{DataDir: dir, Listen: "127.0.0.1:0", Keys: "127.0.0.1:0", Ops: "127.0.0.1:0", Level: "error"})
 }
 
 // origins are the logs asked for, or all. One that is not there is an error: to

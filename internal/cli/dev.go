@@ -17,6 +17,7 @@ import (
 	"cardea/internal/config"
 	"cardea/internal/custodian"
 	"cardea/internal/iam"
+	"cardea/internal/identity"
 	"cardea/internal/secret"
 	"cardea/internal/store"
 	"cardea/internal/vault"
@@ -28,13 +29,15 @@ const devTenant = "dev"
 type devCommand struct {
 	DataDir string `default:"./cardea-data" type:"path" placeholder:"DIR" help:"Where the data is kept (default ./cardea-data)."`
 	Listen  string `default:"127.0.0.1:8080" placeholder:"ADDR" help:"Address of the vault (default 127.0.0.1:8080); port 0 takes a free one."`
+	Keys    string `default:"127.0.0.1:4599" placeholder:"ADDR" help:"Address of the key service, which speaks the API of AWS KMS (default 127.0.0.1:4599); port 0 takes a free one."`
+	Region  string `default:"us-east-1" placeholder:"REGION" help:"Region of the key service (default us-east-1)."`
 	Ops     string `default:"127.0.0.1:9464" placeholder:"ADDR" help:"Address of metrics and health (default 127.0.0.1:9464); port 0 takes a free one."`
 	Verbose bool   `short:"v" help:"Log every request."`
 }
 
 // Help implements kong.HelpProvider.
 func (devCommand) Help() string {
-	return "Examples:\n  cardea dev\n  cardea dev --listen 127.0.0.1:0 --data-dir /tmp/try"
+	return "Examples:\n  cardea dev\n  cardea dev --listen 127.0.0.1:0 --keys 127.0.0.1:0 --data-dir /tmp/try"
 }
 
 func (c devCommand) Run(ctx context.Context, p *Process) error {
@@ -42,10 +45,10 @@ func (c devCommand) Run(ctx context.Context, p *Process) error {
 	if c.Verbose {
 		level = "debug"
 	}
-	d, err := startDev(ctx, p, devOptions{DataDir: c.DataDir, Listen: c.Listen, Ops: c.Ops, Level: level})
+	d, err := startDev(ctx, p, devOptions{DataDir: c.DataDir, Listen: c.Listen, Keys: c.Keys, Region: c.Region, Ops: c.Ops, Level: level})
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return hinted(err, "another program listens there; choose another address by --listen or --ops, port 0 takes a free one")
+		return hinted(err, "another program listens there; choose another address by --listen, --keys or --ops, port 0 takes a free one")
 	case errors.Is(err, store.ErrLogTaken):
 		return hinted(err, "another 'cardea dev' uses %s; stop it, or choose another folder by --data-dir", c.DataDir)
 	case err != nil:
@@ -60,17 +63,18 @@ func (c devCommand) Run(ctx context.Context, p *Process) error {
 }
 
 func (c devCommand) greet(p *Process, d *devApp) {
-	url, self, dir := d.Vault().URL(), invocation(p), quoted(c.DataDir)
+	url, keys, self, dir := d.Vault().URL(), d.Keys().URL(), invocation(p), quoted(c.DataDir)
 	curl := func(path, body string) string {
 		return fmt.Sprintf("curl -s %s%s -H 'content-type: application/json' -H 'x-tenant-id: %s' -d '%s'", url, path, devTenant, body)
 	}
 	fmt.Fprintf(p.Stdout, `
-*** DEV MODE: this vault has unsealed itself with the custodians' shares in
+*** DEV MODE: this vault and its key service have unsealed themselves with the shares in
 *** %s
-*** and speaks plain HTTP to everyone on this machine. Never put a real card into it.
+*** and speak plain HTTP to everyone on this machine. Never put a real card into it.
 
-vault    %s
-metrics  %s/metrics   readiness %s/readyz
+vault        %s
+key service  %s   the API of AWS KMS
+metrics      %s/metrics   readiness %s/readyz
 
 Store a card, store it again, read it back:
 
@@ -81,16 +85,25 @@ Store a card, store it again, read it back:
   REF=$(%s | sed 's/.*"card_reference":"\([^"]*\)".*/\1/')
   %s; echo
 
+Make a key and use it, with AWS's command line or any AWS SDK:
+
+  export AWS_SHARED_CREDENTIALS_FILE=%s
+  aws --endpoint-url %s kms create-key --description 'KEK of the dev vault'
+  aws --endpoint-url %s kms create-alias --alias-name alias/dev --target-key-id "$(aws --endpoint-url %s kms list-keys --query 'Keys[0].KeyId' --output text)"
+  aws --endpoint-url %s kms generate-data-key --key-id alias/dev --key-spec AES_256 --encryption-context tenant=dev
+
 See who did what, and that nobody changed the log:
 
   %s audit show --data-dir %s
+  %s audit show --data-dir %s --key-service
   %s audit verify --data-dir %s
 
 Stop with Ctrl-C.
-`, filepath.Join(c.DataDir, devSharesFile), url, d.OpsURL(), d.OpsURL(),
+`, filepath.Join(c.DataDir, devSharesFile), url, keys, d.OpsURL(), d.OpsURL(),
 		curl("/cards/add", devCard), curl("/cards/add", devCard), curl("/cards/add", devCard),
 		curl("/cards/retrieve", `{"merchant_id":"shop","merchant_customer_id":"alice","card_reference":"'$REF'"}`),
-		self, dir, self, dir)
+		quoted(filepath.Join(c.DataDir, devCredentialsFile)), keys, keys, keys, keys,
+		self, dir, self, dir, self, dir)
 }
 
 // invocation is how a line to paste calls this program.
@@ -130,11 +143,19 @@ func quoted(s string) string {
 // devCard is a network's published test number.
 const devCard = `{"merchant_id":"shop","merchant_customer_id":"alice","card":{"card_number":"4242424242424242","name_on_card":"Alice Example","card_exp_month":"12","card_exp_year":"2031"}}`
 
-// devSharesFile keeps the shares that make dev mode unseal itself.
-const devSharesFile = "INSECURE-dev-shares.txt"
+// The files with what makes dev mode unseal itself and lets the AWS command line in.
+const (
+	devSharesFile      = "INSECURE-dev-shares.txt"
+	devKeySharesFile   = "INSECURE-dev-key-service-shares.txt"
+	devCredentialsFile = "INSECURE-dev-credentials"
+)
+
+// devAccount is the account of dev and demo.
+const devAccount = "111122223333"
 
 type devOptions struct {
 	DataDir, Listen, Ops, Level string
+	Keys, Region                string    // address of the key service, "" for none; its Region
 	Log                         io.Writer // standard error if nil
 }
 
@@ -146,6 +167,10 @@ func devConfig(o devOptions) (config.Config, error) {
 	cfg := config.Default()
 	cfg.Node.Name, cfg.Node.DataDir = "dev", o.DataDir
 	cfg.Vault.Listen, cfg.Ops.Listen = o.Listen, o.Ops
+	cfg.KeyService.Listen = o.Keys
+	if o.Region != "" {
+		cfg.KeyService.Regions = []string{o.Region}
+	}
 	cfg.Log.Level, cfg.Log.Format = o.Level, "text"
 	cfg.Tenants = map[string]config.Tenant{devTenant: config.DefaultTenant()}
 	cfg.Derive("dev")
@@ -168,7 +193,13 @@ func startDev(ctx context.Context, p *Process, o devOptions) (*devApp, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := unsealDev(ctx, a, o.DataDir, log); err != nil {
+	err = unsealDev(ctx, a.Vault(), devTenant, filepath.Join(o.DataDir, devSharesFile), log)
+	if k := a.Keys(); err == nil && k != nil {
+		if err = unsealDev(ctx, k.Node, config.KeyServiceTenant, filepath.Join(o.DataDir, devKeySharesFile), log); err == nil {
+			err = makeDevCredentials(ctx, k, filepath.Join(o.DataDir, devCredentialsFile), cfg.KeyService.Regions[0])
+		}
+	}
+	if err != nil {
 		return nil, errors.Join(err, a.Close())
 	}
 	return &devApp{a}, nil
@@ -176,11 +207,10 @@ func startDev(ctx context.Context, p *Process, o devOptions) (*devApp, error) {
 
 // unsealDev does by itself what takes custodians: it makes them if there are none,
 // and unlocks the tenant with the shares that it kept.
-func unsealDev(ctx context.Context, a *app.App, dir string, log *slog.Logger) error {
-	path := filepath.Join(dir, devSharesFile)
+func unsealDev(ctx context.Context, n *app.Node, tenant, path string, log *slog.Logger) error {
 	text, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
-		if text, err = makeDevShares(ctx, a, path); err != nil {
+		if text, err = makeDevShares(ctx, n, tenant, path); err != nil {
 			return fmt.Errorf("make dev custodians: %w", err)
 		}
 	} else if err != nil {
@@ -193,21 +223,21 @@ func unsealDev(ctx context.Context, a *app.App, dir string, log *slog.Logger) er
 			return fmt.Errorf("%s: %w", path, err)
 		}
 		defer part.Destroy()
-		who := iam.Principal{Type: iam.TypeCustodian, Name: fmt.Sprintf("dev-%d", i+1), Tenant: devTenant, Auth: "internal", Actions: []string{"custodian:*"}}
-		if err := a.Vault().Service().SubmitPart(ctx, who, devTenant, part); err != nil {
+		who := iam.Principal{Type: iam.TypeCustodian, Name: fmt.Sprintf("dev-%d", i+1), Tenant: tenant, Auth: "internal", Actions: []string{"custodian:*"}}
+		if err := n.Service().SubmitPart(ctx, who, tenant, part); err != nil {
 			return err
 		}
 		if i == 1 {
 			log.WarnContext(ctx, "dev mode unseals itself with the shares it kept", slog.String("file", path))
-			return a.Vault().Service().Unlock(ctx, who, devTenant)
+			return n.Service().Unlock(ctx, who, tenant)
 		}
 	}
 	return fmt.Errorf("%s: has fewer than two shares", path)
 }
 
-func makeDevShares(ctx context.Context, a *app.App, path string) ([]byte, error) {
+func makeDevShares(ctx context.Context, n *app.Node, tenant, path string) ([]byte, error) {
 	who := iam.Principal{Type: iam.TypeOperator, Name: "dev", Auth: "internal", Actions: []string{"custodian:*"}}
-	handouts, err := a.Vault().Ceremonies().Init(ctx, who, devTenant, vault.Terms{Form: custodian.FormShares, Threshold: 2, Custodians: []string{"dev-1", "dev-2", "dev-3"}})
+	handouts, err := n.Ceremonies().Init(ctx, who, tenant, vault.Terms{Form: custodian.FormShares, Threshold: 2, Custodians: []string{"dev-1", "dev-2", "dev-3"}})
 	if err != nil {
 		return nil, err
 	}
@@ -218,8 +248,39 @@ func makeDevShares(ctx context.Context, a *app.App, path string) ([]byte, error)
 		t.Destroy()
 		h.Destroy()
 	}
-	if err := a.Vault().TakeUpSeals(ctx); err != nil {
+	if err := n.TakeUpSeals(ctx); err != nil {
 		return nil, err
 	}
 	return text, os.WriteFile(path, text, 0o600)
+}
+
+// makeDevCredentials makes an account and an administrator, unless there are some,
+// and writes his access key as AWS's tools read it.
+func makeDevCredentials(ctx context.Context, k *app.KeyService, path, region string) error {
+	if _, err := os.Stat(path); err == nil {
+		return nil
+	}
+	who := identity.ByOperator(iam.Principal{Type: iam.TypeOperator, Name: "dev", Auth: "internal", Actions: []string{"*"}})
+	key, err := devKey(ctx, k.Identities(), who)
+	if err != nil {
+		return fmt.Errorf("make dev credentials: %w", err)
+	}
+	defer key.Destroy()
+	text := fmt.Appendf(nil, "[default]\naws_access_key_id = %s\naws_secret_access_key = ", key.ID)
+	text = fmt.Appendf(append(text, key.Secret.Expose()...), "\nregion = %s\n", region)
+	defer secret.Wipe(text)
+	return os.WriteFile(path, text, 0o600)
+}
+
+// devKey is an access key of the administrator, who may be there from a start that
+// was cut short.
+func devKey(ctx context.Context, ids *identity.Service, who identity.Caller) (*identity.NewAccessKey, error) {
+	b, err := ids.Bootstrap(ctx, who, &identity.BootstrapInput{Account: identity.CreateAccountInput{ID: devAccount}, User: "admin"})
+	if e, is := errors.AsType[*identity.Error](err); is && e.Code == identity.CodeEntityAlreadyExists {
+		return ids.CreateAccessKey(ctx, who, &identity.EntityInput{Account: devAccount, Name: "admin"})
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &b.Key, nil
 }
