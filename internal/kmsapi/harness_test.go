@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"net/netip"
@@ -122,6 +123,23 @@ func (s *identities) Succeeded(id string) {
 	s.succeeded[id]++
 }
 
+// clusters has one cluster, which keeps its keys with the others.
+type clusters struct{ backend kms.Backend }
+
+const (
+	cluster  = "cluster-1234567890a"
+	password = "correct-password"
+)
+
+func (c clusters) Connect(_ context.Context, id string, p secret.Bytes) (kms.Backend, error) {
+	if id != cluster || string(p.Expose()) != password {
+		return nil, &kms.ConnectError{Code: kms.ConnectInvalidCredentials, Err: errors.New("no")}
+	}
+	return c.backend, nil
+}
+
+func (clusters) Clusters() map[string]string { return map[string]string{cluster: ""} }
+
 // server is the API on a real listener, with a key service in memory behind it.
 type server struct {
 	api     *kmsapi.API
@@ -143,11 +161,12 @@ func serve(t testing.TB, change ...func(*kmsapi.Options)) *server {
 	var err error
 	s.service, err = kms.New(kms.Options{
 		Node: "node1", Store: s.store, Soft: backend, Secrets: backend, Accounts: func(a string) bool { return a == account },
-		Regions: []string{region, otherRegion},
+		Regions: []string{region, otherRegion}, KeyStores: clusters{backend},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { s.service.Close(context.Background()) }) //nolint:errcheck // last uses of a store that ends too
 	s.people, err = identity.New(t.Context(), identity.Options{Node: "node1", Store: identitytest.NewStore(), Secrets: identitytest.NewSecrets()})
 	if err != nil {
 		t.Fatal(err)

@@ -7,6 +7,8 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
+	"encoding/pem"
+	"strings"
 	"testing"
 	"time"
 
@@ -144,4 +146,98 @@ func TestSDKImport(t *testing.T) {
 		KeyId: createKey(t, c, awskms.CreateKeyInput{}), WrappingAlgorithm: types.AlgorithmSpecRsaesOaepSha256, WrappingKeySpec: types.WrappingKeySpecRsa2048,
 	})
 	typed[*types.UnsupportedOperationException](t, err)
+}
+
+func TestSDKMultiRegionKeys(t *testing.T) {
+	t.Parallel()
+	ctx, s := context.Background(), serve(t)
+	c, there := s.sdk(), s.sdk(func(o *awskms.Options) { o.Region = otherRegion })
+	key := createKey(t, c, awskms.CreateKeyInput{MultiRegion: aws.Bool(true)})
+	replica := must[awskms.ReplicateKeyOutput](t)(c.ReplicateKey(ctx, &awskms.ReplicateKeyInput{
+		KeyId: key, ReplicaRegion: aws.String(otherRegion), Tags: []types.Tag{{TagKey: aws.String("a"), TagValue: aws.String("b")}},
+	}))
+	if len(replica.ReplicaTags) != 1 || aws.ToString(replica.ReplicaPolicy) == "" || *replica.ReplicaKeyMetadata.Arn != strings.Replace(*key, region, otherRegion, 1) {
+		t.Errorf("got %+v", replica)
+	}
+	_, err := c.ReplicateKey(ctx, &awskms.ReplicateKeyInput{KeyId: key, ReplicaRegion: aws.String(otherRegion)})
+	typed[*types.AlreadyExistsException](t, err)
+	enc := must[awskms.EncryptOutput](t)(c.Encrypt(ctx, &awskms.EncryptInput{KeyId: key, Plaintext: []byte("x")}))
+	dec := must[awskms.DecryptOutput](t)(there.Decrypt(ctx, &awskms.DecryptInput{CiphertextBlob: enc.CiphertextBlob}))
+	if *dec.KeyId != *replica.ReplicaKeyMetadata.Arn || string(dec.Plaintext) != "x" {
+		t.Errorf("got %+v", dec)
+	}
+	must[awskms.UpdatePrimaryRegionOutput](t)(c.UpdatePrimaryRegion(ctx, &awskms.UpdatePrimaryRegionInput{KeyId: key, PrimaryRegion: aws.String(otherRegion)}))
+	m := must[awskms.DescribeKeyOutput](t)(there.DescribeKey(ctx, &awskms.DescribeKeyInput{KeyId: replica.ReplicaKeyMetadata.KeyId})).KeyMetadata
+	if m.MultiRegionConfiguration == nil || m.MultiRegionConfiguration.MultiRegionKeyType != types.MultiRegionKeyTypePrimary ||
+		len(m.MultiRegionConfiguration.ReplicaKeys) != 1 || *m.MultiRegionConfiguration.ReplicaKeys[0].Region != region {
+		t.Errorf("got %+v", m.MultiRegionConfiguration)
+	}
+}
+
+func TestSDKCustomKeyStores(t *testing.T) {
+	t.Parallel()
+	ctx, c := context.Background(), serve(t).sdk()
+	anchor := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: []byte("not parsed")}))
+	create := func(name, password string) (*awskms.CreateCustomKeyStoreOutput, error) {
+		return c.CreateCustomKeyStore(ctx, &awskms.CreateCustomKeyStoreInput{
+			CustomKeyStoreName: &name, CloudHsmClusterId: aws.String(cluster), KeyStorePassword: &password, TrustAnchorCertificate: &anchor,
+		})
+	}
+	store := must[awskms.CreateCustomKeyStoreOutput](t)(create("one", "wrong-password")).CustomKeyStoreId
+	_, err := create("one", password)
+	typed[*types.CustomKeyStoreNameInUseException](t, err)
+	state := func() types.CustomKeyStoresListEntry {
+		out := must[awskms.DescribeCustomKeyStoresOutput](t)(c.DescribeCustomKeyStores(ctx, &awskms.DescribeCustomKeyStoresInput{CustomKeyStoreId: store}))
+		return out.CustomKeyStores[0]
+	}
+	connect := func(want types.ConnectionStateType) types.CustomKeyStoresListEntry {
+		must[awskms.ConnectCustomKeyStoreOutput](t)(c.ConnectCustomKeyStore(ctx, &awskms.ConnectCustomKeyStoreInput{CustomKeyStoreId: store}))
+		for {
+			if now := state(); now.ConnectionState != types.ConnectionStateTypeConnecting {
+				if now.ConnectionState != want {
+					t.Fatalf("got %s, want %s", now.ConnectionState, want)
+				}
+				return now
+			}
+		}
+	}
+	if failed := connect(types.ConnectionStateTypeFailed); failed.ConnectionErrorCode != types.ConnectionErrorCodeTypeInvalidCredentials {
+		t.Errorf("got %s", failed.ConnectionErrorCode)
+	}
+	must[awskms.DisconnectCustomKeyStoreOutput](t)(c.DisconnectCustomKeyStore(ctx, &awskms.DisconnectCustomKeyStoreInput{CustomKeyStoreId: store}))
+	must[awskms.UpdateCustomKeyStoreOutput](t)(c.UpdateCustomKeyStore(ctx, &awskms.UpdateCustomKeyStoreInput{CustomKeyStoreId: store, KeyStorePassword: aws.String(password)}))
+	_, err = c.CreateKey(ctx, &awskms.CreateKeyInput{Origin: types.OriginTypeAwsCloudhsm, CustomKeyStoreId: store})
+	typed[*types.CustomKeyStoreInvalidStateException](t, err)
+	connect(types.ConnectionStateTypeConnected)
+	key := createKey(t, c, awskms.CreateKeyInput{Origin: types.OriginTypeAwsCloudhsm, CustomKeyStoreId: store})
+	enc := must[awskms.EncryptOutput](t)(c.Encrypt(ctx, &awskms.EncryptInput{KeyId: key, Plaintext: []byte("x")}))
+	must[awskms.DisconnectCustomKeyStoreOutput](t)(c.DisconnectCustomKeyStore(ctx, &awskms.DisconnectCustomKeyStoreInput{CustomKeyStoreId: store}))
+	_, err = c.Decrypt(ctx, &awskms.DecryptInput{CiphertextBlob: enc.CiphertextBlob})
+	typed[*types.KMSInvalidStateException](t, err)
+	_, err = c.DeleteCustomKeyStore(ctx, &awskms.DeleteCustomKeyStoreInput{CustomKeyStoreId: store})
+	typed[*types.CustomKeyStoreHasCMKsException](t, err)
+	_, err = c.DeleteCustomKeyStore(ctx, &awskms.DeleteCustomKeyStoreInput{CustomKeyStoreId: aws.String("cks-none")})
+	typed[*types.CustomKeyStoreNotFoundException](t, err)
+	_, err = c.CreateCustomKeyStore(ctx, &awskms.CreateCustomKeyStoreInput{
+		CustomKeyStoreName: aws.String("xks"), CustomKeyStoreType: types.CustomKeyStoreTypeExternalKeyStore,
+		XksProxyAuthenticationCredential: &types.XksProxyAuthenticationCredentialType{AccessKeyId: aws.String("A"), RawSecretAccessKey: aws.String("B")},
+	})
+	typed[*types.UnsupportedOperationException](t, err)
+}
+
+func TestSDKOperationsThatAreNotThere(t *testing.T) {
+	t.Parallel()
+	ctx, c := context.Background(), serve(t).sdk()
+	key := createKey(t, c, awskms.CreateKeyInput{})
+	_, err := c.Encapsulate(ctx, &awskms.EncapsulateInput{KeyId: key, EncapsulationAlgorithm: "ML_KEM"})
+	coded(t, err, "UnknownOperationException")
+	_, err = c.GenerateDataKey(ctx, &awskms.GenerateDataKeyInput{
+		KeyId: key, KeySpec: types.DataKeySpecAes256,
+		Recipient: &types.RecipientInfo{AttestationDocument: []byte("x"), KeyEncryptionAlgorithm: types.KeyEncryptionMechanismRsaesOaepSha256},
+	})
+	typed[*types.UnsupportedOperationException](t, err)
+	_, err = c.CreateKey(ctx, &awskms.CreateKeyInput{KeySpec: types.KeySpecSm2, KeyUsage: types.KeyUsageTypeSignVerify})
+	typed[*types.UnsupportedOperationException](t, err)
+	_, err = c.CreateKey(ctx, &awskms.CreateKeyInput{KeySpec: "ML_KEM_768", KeyUsage: "KEY_ENCAPSULATION"})
+	coded(t, err, "ValidationException")
 }
