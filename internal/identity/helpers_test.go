@@ -59,10 +59,7 @@ func operator() identity.Caller {
 
 func newFixture(t testing.TB) *fixture {
 	t.Helper()
-	f := &fixture{
-		t: t, ctx: t.Context(), store: identitytest.NewStore(), secrets: identitytest.NewSecrets(), clock: &clock{t: start}, op: operator(),
-	}
-	f.Service = f.node("n1")
+	f := newEmpty(t)
 	for _, a := range []string{acct, other} {
 		must(f.CreateAccount(f.ctx, f.op, &identity.CreateAccountInput{ID: a}))(t)
 	}
@@ -167,3 +164,13 @@ func (f *fixture) last(mark, n int) entry {
 }
 
 func (f *fixture) mark() int { return len(f.store.Entries()) }
+
+// newEmpty is a fixture without accounts.
+func newEmpty(t testing.TB) *fixture {
+	t.Helper()
+	f := &fixture{
+		t: t, ctx: t.Context(), store: identitytest.NewStore(), secrets: identitytest.NewSecrets(), clock: &clock{t: start}, op: operator(),
+	}
+	f.Service = f.node("n1")
+	return f
+}
