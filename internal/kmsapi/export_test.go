@@ -16,6 +16,16 @@ func Routes() []string {
 	return names
 }
 
+// Actions are the operations of STS.
+func Actions() []string { return stsActions() }
+
+// WireCodes are the codes of requests that become no operation.
+func WireCodes() []kms.Code {
+	return []kms.Code{
+		codeExpiredToken, codeIncomplete, codeInvalidSignature, codeMissingToken, codeSerialization, codeTooLarge, codeUnknownClient, codeUnknownOperation,
+	}
+}
+
 // Statuses is the table of errors.
 func Statuses() map[kms.Code]int { return statuses }
 
