@@ -1,6 +1,7 @@
 package ciphertext
 
 import (
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -126,7 +127,8 @@ func KMSContext(header []byte, pairs map[string]string) []byte {
 	}
 	slices.Sort(names)
 	b := appendText(make([]byte, 0, n), kmsLabel)
-	b = appendText(b, string(header))
+	b = binary.BigEndian.AppendUint32(b, uint32(len(header)))
+	b = append(b, header...)
 	for _, name := range names {
 		b = appendText(b, name)
 		b = appendText(b, pairs[name])

@@ -1,9 +1,6 @@
 package iam
 
-import (
-	"strconv"
-	"strings"
-)
+import "strconv"
 
 // Reason says in a word why a request is allowed or denied. The words are stable:
 // the audit log and metrics use them.
@@ -58,19 +55,23 @@ type StatementRef struct {
 
 // String is the reference for people: resource policy /Statement/0 "Sid".
 func (r StatementRef) String() string {
+	var room [128]byte
+	return string(r.append(room[:0]))
+}
+
+func (r StatementRef) append(b []byte) []byte {
 	if r.Document == "" {
-		return ""
+		return b
 	}
-	var b strings.Builder
-	b.WriteString(string(r.Document))
+	b = append(b, r.Document...)
 	if r.Name != "" {
-		b.WriteString(" " + r.Name)
+		b = append(append(b, ' '), r.Name...)
 	}
-	b.WriteString(" /Statement/" + strconv.Itoa(r.Index))
+	b = strconv.AppendInt(append(b, " /Statement/"...), int64(r.Index), 10)
 	if r.Sid != "" {
-		b.WriteString(" " + strconv.Quote(r.Sid))
+		b = strconv.AppendQuote(append(b, ' '), r.Sid)
 	}
-	return b.String()
+	return b
 }
 
 // String is the verdict in one line, for logs and people.
@@ -79,11 +80,12 @@ func (v Verdict) String() string {
 	case AllowedByResource:
 		return "allowed by " + v.By.String()
 	case AllowedByIdentity:
-		s := "allowed by " + v.By.String()
+		var room [256]byte
+		b := v.By.append(append(room[:0], "allowed by "...))
 		if v.Via.Document != "" {
-			s += ", to which " + v.Via.String() + " leaves it"
+			b = append(v.Via.append(append(b, ", to which "...)), " leaves it"...)
 		}
-		return s
+		return string(b)
 	case AllowedByRoot:
 		return "allowed: the caller is the account's root user"
 	case AllowedByGrant:

@@ -182,7 +182,7 @@ func (c *call) describe(k *live) {
 // addAliases adds kms:ResourceAliases if a policy asks for it: aliases are rows of
 // their own.
 func (c *call) addAliases(ctx context.Context, k *live, p *iam.Policies) error {
-	const name = "kms:ResourceAliases"
+	const name = "kms:resourcealiases" // as policies keep it
 	uses := p.Resource.Uses(name) || p.Boundary != nil && p.Boundary.Uses(name)
 	for _, list := range [][]iam.NamedPolicy{p.Identity, p.Session} {
 		for _, n := range list {

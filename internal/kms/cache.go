@@ -16,10 +16,11 @@ const cachedKeys = 20_000
 // live is a key ready for use. It does not change; a changed key is another live.
 type live struct {
 	*Key
-	arn    string
-	policy *iam.Policy
-	grants grantCache
-	public parsedPublic
+	arn     string
+	policy  *iam.Policy
+	grants  grantCache
+	public  parsedPublic
+	lastUse lastUse
 
 	unavailable string // why a key is StateUnavailable
 }

@@ -375,6 +375,9 @@ func (s *Service) available(ctx context.Context, k *live) (*live, error) {
 // checkFor is Key's, but says why a key is unavailable.
 func (k *live) checkFor(op *Operation) error {
 	err := k.Key.checkFor(op)
+	if err == nil {
+		return nil
+	}
 	var e *Error
 	if k.unavailable != "" && errors.As(err, &e) && e.Code == CodeInvalidState {
 		return refuse(CodeInvalidState, k.unavailable)

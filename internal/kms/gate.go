@@ -2,10 +2,12 @@ package kms
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -36,6 +38,14 @@ type call struct {
 	alias    string  // by which the client named the key
 	byGrant  string  // id of the grant that permission was given by last
 	query    iam.Context
+	pooled   *iam.Context // where query's memory goes back to
+
+	// Room for what most operations have, so that it costs no memory of its own.
+	requestRoom  [6]audit.Param
+	responseRoom [2]audit.Param
+	contextRoom  [4]audit.Param
+	resourceRoom [2]string
+	usedRoom     [2]*live
 }
 
 // errAborted is what the log says of an operation that ended by a panic.
@@ -65,6 +75,7 @@ var errStale = errors.New("the key was changed at the same time")
 func (s *Service) try(ctx context.Context, who Caller, op *Operation, in input, act func(*call) error, last bool) (err error) {
 	c := s.begin(who, op)
 	err = errAborted
+	defer c.end()
 	defer func() {
 		if errors.Is(err, errAborted) && !c.recorded { // act panics; whoever recovers it answers
 			c.outcome(err)
@@ -123,16 +134,23 @@ func perform[O any](ctx context.Context, s *Service, who Caller, op *Operation, 
 }
 
 func (s *Service) begin(who Caller, op *Operation) *call {
-	id := uuid.Must(uuid.NewV7()).String()
-	if who.RequestID == "" {
-		who.RequestID = id
-	}
 	c := &call{s: s, op: op, who: who, at: s.now()}
+	id := eventID(c.at)
+	if who.RequestID == "" {
+		who.RequestID, c.who.RequestID = id, id
+	}
+	c.used = c.usedRoom[:0]
+	if q, old := s.queries.Get().(*iam.Context); old {
+		c.query, c.pooled = *q, q
+	} else {
+		c.pooled = new(iam.Context)
+	}
 	sub := who.subject()
 	c.more = audit.Call{
 		Event: op.Name, Source: "kms.amazonaws.com", Region: who.Region, Account: who.account(), ReadOnly: op.ReadOnly,
 		Type: cloudTrailType(&sub.Caller), ID: sub.Caller.ID, ARN: sub.Caller.Name(), Caller: who.account(), Key: sub.AccessKeyID,
 		MFA: !sub.Caller.MFA.IsZero(), Issued: sub.Caller.Issued, Agent: who.UserAgent, TLS: who.TLS,
+		Request: c.requestRoom[:0], Response: c.responseRoom[:0], Context: c.contextRoom[:0], Resources: c.resourceRoom[:0],
 	}
 	if sub.Caller.Type == iam.CallerRole {
 		c.more.Issuer = sub.Caller.ARN
@@ -143,6 +161,25 @@ func (s *Service) begin(who Caller, op *Operation) *call {
 		Resource: audit.Resource{Kind: "key"}, Call: &c.more,
 	}
 	return c
+}
+
+// end gives back what the call had on loan.
+func (c *call) end() {
+	c.query.Reset()
+	*c.pooled = c.query
+	c.s.queries.Put(c.pooled)
+}
+
+// eventID is a UUIDv7 (RFC 9562, section 5.7) of the time.
+func eventID(at time.Time) string {
+	var id uuid.UUID
+	rand.Read(id[6:])
+	ms := uint64(at.UnixMilli())
+	for i := range 6 {
+		id[i] = byte(ms >> (40 - 8*i))
+	}
+	id[6], id[8] = id[6]&0x0f|0x70, id[8]&0x3f|0x80
+	return id.String()
 }
 
 func actorOf(who *Caller) audit.Actor {
@@ -198,20 +235,11 @@ func (c *call) result(name, value string) {
 
 // encryptionContext puts the pairs into the entry, in the order of their names.
 func (c *call) encryptionContext(pairs map[string]string) {
-	if len(pairs) == 0 {
-		return
-	}
-	ps := make([]audit.Param, 0, len(pairs))
+	n := len(c.more.Context)
 	for k, v := range pairs {
-		ps = append(ps, audit.Param{Name: k, Value: v})
+		c.more.Context = append(c.more.Context, audit.Param{Name: k, Value: v})
 	}
-	slices.SortFunc(ps, func(a, b audit.Param) int {
-		if a.Name < b.Name {
-			return -1
-		}
-		return 1
-	})
-	c.more.Context = append(c.more.Context, ps...)
+	slices.SortFunc(c.more.Context[n:], func(a, b audit.Param) int { return strings.Compare(a.Name, b.Name) })
 }
 
 // resource names what the operation is about in the entry.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
+	"sync"
 	"time"
 
 	"cardea/internal/keyspec"
@@ -57,6 +58,7 @@ type Service struct {
 	limits    Limits
 	cache     *cache
 	usage     usageBook
+	queries   sync.Pool // of *iam.Context, for their memory
 	connected connections
 	interval  time.Duration
 	postponed postponements

@@ -3,33 +3,70 @@ package kms
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 )
 
 // usageBook remembers the last successful use of each key until a job makes it
 // durable. After a crash the last uses of at most that interval are missing: the
 // audit log has them all.
+//
+// Each use of a key would meet all others at one lock; so a use is noted on the
+// live key, and only the first since the last flush goes through the lock.
 type usageBook struct {
-	mu   sync.Mutex
-	last map[KeyRef]Usage
+	mu      sync.Mutex
+	noted   map[KeyRef]*live // keys that have a use noted on them
+	settled map[KeyRef]Usage // uses of live keys that were replaced, or that could not be written
 }
+
+// lastUse is the last use of a live key that is not taken from it yet.
+type lastUse struct{ atomic.Pointer[Usage] }
 
 // add notes that the call has used its keys.
 func (b *usageBook) add(c *call) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.last == nil {
-		b.last = map[KeyRef]Usage{}
-	}
 	for _, k := range c.used {
-		b.last[k.KeyRef] = Usage{Key: k.KeyRef, Operation: c.op.Name, At: c.at, EventID: c.entry.ID, RequestID: c.who.RequestID}
+		u := &Usage{Key: k.KeyRef, Operation: c.op.Name, At: c.at, EventID: c.entry.ID, RequestID: c.who.RequestID}
+		if k.lastUse.Swap(u) == nil {
+			b.note(k)
+		}
 	}
 }
 
-// of is what the book has of a key.
-func (b *usageBook) of(ref KeyRef) (Usage, bool) {
+func (b *usageBook) note(k *live) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	u, found := b.last[ref]
+	if old := b.noted[k.KeyRef]; old != nil && old != k {
+		b.settle(old.lastUse.Swap(nil))
+	}
+	if b.noted == nil {
+		b.noted = map[KeyRef]*live{}
+	}
+	b.noted[k.KeyRef] = k
+}
+
+// settle keeps u unless a later use of the key is kept. The caller holds mu.
+func (b *usageBook) settle(u *Usage) {
+	if u == nil {
+		return
+	}
+	if old, found := b.settled[u.Key]; found && old.At.After(u.At) {
+		return
+	}
+	if b.settled == nil {
+		b.settled = map[KeyRef]Usage{}
+	}
+	b.settled[u.Key] = *u
+}
+
+// of is what the book has of a key.
+func (b *usageBook) of(ref KeyRef) (u Usage, found bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	u, found = b.settled[ref]
+	if k := b.noted[ref]; k != nil {
+		if now := k.lastUse.Load(); now != nil && (!found || !now.At.Before(u.At)) {
+			return *now, true
+		}
+	}
 	return u, found
 }
 
@@ -37,11 +74,14 @@ func (b *usageBook) of(ref KeyRef) (Usage, bool) {
 func (b *usageBook) take() []Usage {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	us := make([]Usage, 0, len(b.last))
-	for _, u := range b.last {
+	for _, k := range b.noted {
+		b.settle(k.lastUse.Swap(nil))
+	}
+	us := make([]Usage, 0, len(b.settled))
+	for _, u := range b.settled {
 		us = append(us, u)
 	}
-	b.last = nil
+	b.noted, b.settled = nil, nil
 	return us
 }
 
@@ -55,13 +95,8 @@ func (b *usageBook) flush(ctx context.Context, store Store) error {
 	if err != nil {
 		b.mu.Lock()
 		defer b.mu.Unlock()
-		if b.last == nil {
-			b.last = map[KeyRef]Usage{}
-		}
-		for _, u := range us {
-			if _, newer := b.last[u.Key]; !newer {
-				b.last[u.Key] = u
-			}
+		for i := range us {
+			b.settle(&us[i])
 		}
 	}
 	return err
