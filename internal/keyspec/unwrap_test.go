@@ -143,7 +143,12 @@ func TestUnwrapRefuses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	shortKEK, err := p.Encrypt(EncryptOAEPSHA256, secret.Random(16))
+	kek := secret.Random(16) // all is right but the AES key's size
+	shortKEK, err := p.Encrypt(EncryptOAEPSHA256, kek)
+	if err != nil {
+		t.Fatal(err)
+	}
+	underShort, err := wrapKWP(kek.Expose(), material.Expose())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -161,7 +166,7 @@ func TestUnwrapRefuses(t *testing.T) {
 		"flipped in the RSA part":  {WrapRSAAESKW256, append(flipLast(wrapped[:256]), wrapped[256:]...)},
 		"flipped in the AES part":  {WrapRSAAESKW256, flipLast(wrapped)},
 		"far too long":             {WrapRSAAESKW256, append(bytes.Clone(wrapped), make([]byte, maxWrapped)...)},
-		"an AES key of 16 bytes":   {WrapRSAAESKW256, append(shortKEK, wrapped[256:]...)},
+		"an AES key of 16 bytes":   {WrapRSAAESKW256, append(shortKEK, underShort...)},
 		"nothing":                  {WrapRSAAESKW256, nil},
 		"nothing, without AES key": {WrapOAEPSHA1, nil},
 	} {
