@@ -28,7 +28,7 @@ import (
 //	time     2026-11-22T08:30:00Z
 //	context  key value  (a line a value; typed as the key is)
 //	ec       name value (one pair of the encryption context)
-//	grant    id, or id session
+//	grant    id, or id session, or id account
 //	lockout  (asks KeepsControl with resource.json in place of Decide)
 //	want     the verdict, as Verdict.String
 const (
@@ -165,7 +165,7 @@ func parseRequests(t *testing.T, text string) (out []*policyRequest) {
 			ec[name] = value
 		case "grant":
 			id, more, _ := strings.Cut(rest, " ")
-			r.policies.Grant = &iam.GrantMatch{ID: id, ToSession: more == "session"}
+			r.policies.Grant = &iam.GrantMatch{ID: id, ToSession: more == "session", ToAccount: more == "account"}
 		case "lockout":
 			r.lockout = true
 		case "want":

@@ -102,7 +102,13 @@ func drawWorld(t *rapid.T) *world {
 		w.session = drawStatements(t, "session", iam.IdentityPolicy)
 	}
 	if rapid.Bool().Draw(t, "has grant") {
-		w.grant = &iam.GrantMatch{ID: "g", ToSession: rapid.Bool().Draw(t, "grant to session")}
+		w.grant = &iam.GrantMatch{ID: "g"}
+		switch rapid.SampledFrom([]string{"identity", "session", "account"}).Draw(t, "grant to") {
+		case "session":
+			w.grant.ToSession = true
+		case "account":
+			w.grant.ToAccount = true
+		}
 	}
 	return w
 }

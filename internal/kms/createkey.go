@@ -186,7 +186,7 @@ func (s *Service) generate(ctx context.Context, k *Key) error {
 	if k.Origin == OriginExternal {
 		return nil
 	}
-	b, err := s.backend(k)
+	b, err := s.backendOfNew(k)
 	if err != nil {
 		return err
 	}
@@ -197,6 +197,12 @@ func (s *Service) generate(ctx context.Context, k *Key) error {
 	}
 	k.Materials = []Material{m}
 	return nil
+}
+
+// backendOfNew is backend for a key that does not exist yet: a refusal is one of its
+// key store, not of the key.
+func (s *Service) backendOfNew(k *Key) (Backend, error) {
+	return s.backend(&Key{KeyRef: KeyRef{Account: k.Account, Region: k.Region}, KeyStoreID: k.KeyStoreID})
 }
 
 // newMaterialID is random: an id that follows from the material, as a hash of it,
@@ -232,11 +238,11 @@ func keyStoreTakesKeys(ctx context.Context, r Reader, k *Key) error {
 	ks, err := r.KeyStore(ctx, k.Account, k.Region, k.KeyStoreID)
 	switch {
 	case errors.Is(err, ErrNoRow):
-		return refuse("CustomKeyStoreNotFoundException", "Custom key store "+cut(k.KeyStoreID)+" does not exist.")
+		return keyStoreNotFound(k.KeyStoreID)
 	case err != nil:
 		return err
 	case ks.State != Connected:
-		return refuse("CustomKeyStoreInvalidStateException", "Custom key store "+ks.ID+" is "+string(ks.State)+"; keys can be created in it while it is CONNECTED.")
+		return refuse(codeKeyStoreState, "Custom key store "+ks.ID+" is "+string(ks.State)+"; it must be CONNECTED.")
 	}
 	return nil
 }
@@ -248,7 +254,7 @@ func (s *Service) undo(ctx context.Context, k *Key, err error) {
 	if len(k.Materials) == 0 || !errors.Is(err, errStale) && (!errors.As(err, &refused) || refused.Code == CodeInternal) {
 		return
 	}
-	if b, berr := s.backend(k); berr == nil {
+	if b, berr := s.backendOfNew(k); berr == nil {
 		if derr := b.Destroy(ctx, k.ref(&k.Materials[0])); derr != nil {
 			s.log.WarnContext(ctx, "material of a key that was not created stays in its backend", slog.String("key_id", k.ID), slog.Any("error", derr))
 		}

@@ -384,5 +384,5 @@ func TestCreateKeyInAKeyStoreThatIsNotConnected(t *testing.T) {
 	})
 	_, err := f.CreateKey(t.Context(), kmstest.Admin(t), &kms.CreateKeyInput{Origin: kms.OriginCloudHSM, CustomKeyStoreID: "cks-0123456789abcdef0"})
 	kmstest.Refused(t, err, "CustomKeyStoreInvalidStateException",
-		"Custom key store cks-0123456789abcdef0 is DISCONNECTED; keys can be created in it while it is CONNECTED.")
+		"Custom key store cks-0123456789abcdef0 is DISCONNECTED; it must be CONNECTED.")
 }
