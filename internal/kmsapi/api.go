@@ -21,6 +21,9 @@ import (
 // has a use for is a policy, of 128 KiB before it is written as JSON.
 const DefaultBodyLimit = 1 << 20
 
+// PanicBody answers a request whose handler panicked, for httpd.Options.
+const PanicBody = `{"__type":"KMSInternalException","message":"` + textInternal + `"}`
+
 // Identities know who calls. identity.Service is one. Principals of the credentials
 // are *iam.Subject.
 type Identities interface {

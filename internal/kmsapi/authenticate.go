@@ -96,7 +96,7 @@ func tlsText(s *tls.ConnectionState) string {
 	if s == nil {
 		return ""
 	}
-	version := ""
+	var version string
 	switch s.Version {
 	case tls.VersionTLS13:
 		version = "TLSv1.3 "

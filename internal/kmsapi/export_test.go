@@ -39,6 +39,13 @@ func EncodeError(e *kms.Error) string {
 	return string(b.b)
 }
 
+func EncodeQueryError(message string) string {
+	b := getBuffer()
+	defer b.release()
+	encodeQueryError(b, &identity.Error{Code: identity.CodeValidation, Message: message}, 400, "id")
+	return string(b.b)
+}
+
 func AnswerTo(err error) (code kms.Code, message string, status int) {
 	e, status, _ := answerTo(err)
 	return e.Code, e.Message, status

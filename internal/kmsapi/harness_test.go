@@ -166,7 +166,7 @@ func serve(t testing.TB, change ...func(*kmsapi.Options)) *server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { s.service.Close(context.Background()) }) //nolint:errcheck // last uses of a store that ends too
+	t.Cleanup(func() { s.service.Close(context.Background()) })
 	s.people, err = identity.New(t.Context(), identity.Options{Node: "node1", Store: identitytest.NewStore(), Secrets: identitytest.NewSecrets()})
 	if err != nil {
 		t.Fatal(err)
@@ -338,7 +338,7 @@ func (s *server) send(t testing.TB, op string, q request) reply {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer res.Body.Close() //nolint:errcheck // read to the end
+	defer res.Body.Close()
 	body, err := io.ReadAll(res.Body)
 	if err != nil {
 		t.Fatal(err)

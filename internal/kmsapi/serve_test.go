@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -312,6 +313,53 @@ func TestOtherPathsAndMethods(t *testing.T) {
 	if n := len(s.store.Entries()); n != 0 {
 		t.Errorf("%d entries for what is no request to the API", n)
 	}
+}
+
+func TestTheEntryTellsHowTheRequestCame(t *testing.T) {
+	t.Parallel()
+	s := serve(t)
+	s.putKey(t, nil)
+	secure := httptest.NewTLSServer(s.api.Handler())
+	defer secure.Close()
+	s.url, s.client = secure.URL, secure.Client()
+	for agent, want := range map[string]string{
+		"aws-cli/2.31":                    `"agent":"aws-cli/2.31"`,
+		strings.Repeat("é", 200):          `"agent":"` + strings.Repeat("é", 127) + `"`,
+		"a\xff\xfeb":                      `"agent":"a?b"`,
+		strings.Repeat("x", 1000) + "end": `"agent":"` + strings.Repeat("x", 255) + `"`,
+	} {
+		r := s.send(t, "DescribeKey", request{body: `{"KeyId":"` + keyID + `"}`, header: map[string]string{"User-Agent": agent}})
+		if r.status != 200 {
+			t.Fatalf("got %+v", r)
+		}
+		line, _ := s.lastEntry(t)
+		for _, want := range []string{want, `"tls":"TLSv1.3 TLS_`, `"ip":"127.0.0.1"`, `"region":"` + region + `"`, `"auth":"sigv4"`, r.header.Get("x-amzn-RequestId")} {
+			if !strings.Contains(line, want) {
+				t.Errorf("the entry lacks %s: %s", want, line)
+			}
+		}
+	}
+}
+
+func TestTheRequestIDIsThatOfTheStackIfItIsAUUID(t *testing.T) {
+	t.Parallel()
+	s := serve(t)
+	const id = "01950000-0000-7000-8000-000000000001"
+	r := s.send(t, "DescribeKey", request{header: map[string]string{"X-Request-Id": id}})
+	if got := r.header.Get("x-amzn-RequestId"); got != id {
+		t.Errorf("got %s", got)
+	}
+	r = s.send(t, "DescribeKey", request{header: map[string]string{"X-Request-Id": "mine"}})
+	if got := r.header.Get("x-amzn-RequestId"); len(got) != 36 || got == id {
+		t.Errorf("got %s", got)
+	}
+}
+
+func TestThePanicBodyIsAnErrorOfTheAPI(t *testing.T) {
+	t.Parallel()
+	d := &doer{status: 500, answer: kmsapi.PanicBody}
+	_, err := d.client().ListKeys(context.Background(), &awskms.ListKeysInput{})
+	typed[*types.KMSInternalException](t, err)
 }
 
 func TestJSON10IsAnsweredInKind(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
@@ -17,6 +18,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	ststypes "github.com/aws/aws-sdk-go-v2/service/sts/types"
 	"github.com/aws/smithy-go"
+	"pgregory.net/rapid"
 
 	"cardea/internal/iam"
 	"cardea/internal/identity"
@@ -233,6 +235,28 @@ func many(n int) string {
 		b.WriteString("&p" + strings.Repeat("x", i) + "=1")
 	}
 	return b.String()
+}
+
+func TestXMLIsEscaped(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		text := rapid.StringOf(rapid.OneOf(rapid.Rune(), rapid.SampledFrom([]rune("<>&\"'\r\n\t\x00\x1f\ufffe\uffff")))).Draw(t, "text")
+		var got struct {
+			Message string `xml:"Error>Message"`
+		}
+		if err := xml.Unmarshal([]byte(kmsapi.EncodeQueryError(text)), &got); err != nil {
+			t.Fatal(err)
+		}
+		want := strings.Map(func(r rune) rune {
+			if r < ' ' && r != '\t' && r != '\n' && r != '\r' || r == 0xfffe || r == 0xffff {
+				return utf8.RuneError
+			}
+			return r
+		}, text)
+		if got.Message != want {
+			t.Fatalf("got %q, want %q", got.Message, want)
+		}
+	})
 }
 
 func TestAnAccessKeyIsLockedOutAfterRepeatedFailures(t *testing.T) {
