@@ -22,7 +22,7 @@ import (
 )
 
 const (
-	cluster      = "cluster-aaaaaaaaaaa"
+	clusterA     = "cluster-aaaaaaaaaaa"
 	otherCluster = "cluster-bbbbbbbbbbb"
 	thirdCluster = "cluster-ccccccccccc"
 )
@@ -69,7 +69,7 @@ func (d *devices) Connect(_ context.Context, _ string, password secret.Bytes) (k
 }
 
 func (*devices) Clusters() map[string]string {
-	return map[string]string{cluster: anchor("one"), otherCluster: anchor("one"), thirdCluster: anchor("three")}
+	return map[string]string{clusterA: anchor("one"), otherCluster: anchor("one"), thirdCluster: anchor("three")}
 }
 
 // fail has logins fail.
@@ -97,7 +97,7 @@ func password(s string) kms.Password { return kms.Password{Bytes: secret.Copy([]
 func createStore(t testing.TB, f *kmstest.Fixture, name string, change ...func(*kms.CreateCustomKeyStoreInput)) string {
 	t.Helper()
 	in := kms.CreateCustomKeyStoreInput{
-		CustomKeyStoreName: name, CloudHSMClusterID: cluster, KeyStorePassword: password("password"), TrustAnchorCertificate: anchor("one"),
+		CustomKeyStoreName: name, CloudHSMClusterID: clusterA, KeyStorePassword: password("password"), TrustAnchorCertificate: anchor("one"),
 	}
 	for _, c := range change {
 		c(&in)
@@ -148,7 +148,7 @@ func TestKeysOfACustomKeyStoreLiveAndDieWithItsConnection(t *testing.T) {
 			t.Errorf("id is %s", id)
 		}
 		want := kms.CustomKeyStoresListEntry{
-			CloudHSMClusterID: cluster, ConnectionState: kms.Disconnected, CreationDate: f.Clock.Now(), CustomKeyStoreID: id,
+			CloudHSMClusterID: clusterA, ConnectionState: kms.Disconnected, CreationDate: f.Clock.Now(), CustomKeyStoreID: id,
 			CustomKeyStoreName: "hsm", CustomKeyStoreType: kms.KeyStoreCloudHSM, TrustAnchorCertificate: anchor("one"),
 		}
 		if got := storeEntry(t, f, id); got != want {
@@ -163,7 +163,7 @@ func TestKeysOfACustomKeyStoreLiveAndDieWithItsConnection(t *testing.T) {
 		}
 		wantConnection(t, f, id, kms.Connected, "")
 		k := inStore(t, f, id)
-		if k.CloudHSMClusterID != cluster || k.CustomKeyStoreID != id || k.Origin != kms.OriginCloudHSM || k.KeyState != kms.StateEnabled {
+		if k.CloudHSMClusterID != clusterA || k.CustomKeyStoreID != id || k.Origin != kms.OriginCloudHSM || k.KeyState != kms.StateEnabled {
 			t.Errorf("the key is %+v", k)
 		}
 		sealed := encrypt(t, f, k.KeyID, "text", nil)
@@ -314,8 +314,8 @@ func TestCreateCustomKeyStoreRefuses(t *testing.T) {
 		},
 		"name in use": {func(in *kms.CreateCustomKeyStoreInput) { in.CustomKeyStoreName = "hsm" }, "CustomKeyStoreNameInUseException", "The custom key store name hsm is already in use."},
 		"cluster in use": {
-			func(in *kms.CreateCustomKeyStoreInput) { in.CloudHSMClusterID = cluster }, "CloudHsmClusterInUseException",
-			"Cluster " + cluster + " is already associated with custom key store " + id + ".",
+			func(in *kms.CreateCustomKeyStoreInput) { in.CloudHSMClusterID = clusterA }, "CloudHsmClusterInUseException",
+			"Cluster " + clusterA + " is already associated with custom key store " + id + ".",
 		},
 	} {
 		in := kms.CreateCustomKeyStoreInput{
@@ -400,7 +400,7 @@ func TestListOfCustomKeyStores(t *testing.T) {
 	f, _ := withDevices(t)
 	admin := kmstest.Admin(t)
 	ids := map[string]string{}
-	for name, c := range map[string]string{"a": cluster, "b": otherCluster, "c": thirdCluster} {
+	for name, c := range map[string]string{"a": clusterA, "b": otherCluster, "c": thirdCluster} {
 		ids[name] = createStore(t, f, name, func(in *kms.CreateCustomKeyStoreInput) {
 			in.CloudHSMClusterID, in.TrustAnchorCertificate = c, (&devices{}).Clusters()[c]
 		})
@@ -526,7 +526,7 @@ func TestWithoutClustersThereAreNoCustomKeyStores(t *testing.T) {
 	t.Parallel()
 	f := kmstest.New(t)
 	_, err := f.CreateCustomKeyStore(t.Context(), kmstest.Admin(t), &kms.CreateCustomKeyStoreInput{
-		CustomKeyStoreName: "hsm", CloudHSMClusterID: cluster, KeyStorePassword: password("password"), TrustAnchorCertificate: anchor("one"),
+		CustomKeyStoreName: "hsm", CloudHSMClusterID: clusterA, KeyStorePassword: password("password"), TrustAnchorCertificate: anchor("one"),
 	})
 	kmstest.Refused(t, err, "CloudHsmClusterNotFoundException", "Cluster "+cluster+" does not exist.")
 	k := f.Key(t, keyspec.SymmetricDefault, func(k *kms.Key) { k.Origin, k.KeyStoreID = kms.OriginCloudHSM, "cks-00000000000000000" })
