@@ -154,12 +154,18 @@ func FuzzDecode(f *testing.F) {
 				}
 				continue
 			}
-			var m map[string]any
+			var m map[string]json.RawMessage
 			if err := json.Unmarshal(text, &m); err != nil {
 				t.Fatalf("%T accepts what is no object: %v", in, err)
 			}
 			name := reflect.ValueOf(in).Elem().FieldByName("KeyID")
-			if want, _ := m["KeyId"].(string); name.IsValid() && name.String() != want {
+			var want string
+			if v, ok := m["KeyId"]; ok && name.IsValid() {
+				if err := json.Unmarshal(v, &want); err != nil {
+					t.Fatalf("%T: KeyId: %v", in, err)
+				}
+			}
+			if name.IsValid() && name.String() != want {
 				t.Fatalf("%T: got KeyId %q, want %q", in, name, want)
 			}
 		}
