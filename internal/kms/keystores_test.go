@@ -528,7 +528,7 @@ func TestWithoutClustersThereAreNoCustomKeyStores(t *testing.T) {
 	_, err := f.CreateCustomKeyStore(t.Context(), kmstest.Admin(t), &kms.CreateCustomKeyStoreInput{
 		CustomKeyStoreName: "hsm", CloudHSMClusterID: clusterA, KeyStorePassword: password("password"), TrustAnchorCertificate: anchor("one"),
 	})
-	kmstest.Refused(t, err, "CloudHsmClusterNotFoundException", "Cluster "+cluster+" does not exist.")
+	kmstest.Refused(t, err, "CloudHsmClusterNotFoundException", "Cluster "+clusterA+" does not exist.")
 	k := f.Key(t, keyspec.SymmetricDefault, func(k *kms.Key) { k.Origin, k.KeyStoreID = kms.OriginCloudHSM, "cks-00000000000000000" })
 	_, err = f.DescribeKey(t.Context(), kmstest.Admin(t), &kms.DescribeKeyInput{KeyID: k.ID})
 	kmstest.Refused(t, err, kms.CodeInternal, "The custom key store could not be read.")
