@@ -251,6 +251,18 @@ func TestSDKLifecycle(t *testing.T) {
 	}
 }
 
+// TestSDKLockoutCheck has a policy that only lets a user use the key: AWS refuses it
+// too, unless told that it is meant.
+func TestSDKLockoutCheck(t *testing.T) {
+	t.Parallel()
+	ctx, c := context.Background(), serve(t).sdk()
+	policy := aws.String(`{"Statement": [{"Sid": "Allow KMS Key Usage", "Effect": "Allow", "Principal": {"AWS": "arn:aws:iam::` + account + `:user/nobody"}, ` +
+		`"Action": ["kms:Encrypt", "kms:Decrypt", "kms:ReEncrypt*", "kms:GenerateDataKey*", "kms:DescribeKey"], "Resource": "*"}]}`)
+	_, err := c.CreateKey(ctx, &awskms.CreateKeyInput{Policy: policy})
+	typed[*types.MalformedPolicyDocumentException](t, err)
+	must[awskms.CreateKeyOutput](t)(c.CreateKey(ctx, &awskms.CreateKeyInput{Policy: policy, BypassPolicyLockoutSafetyCheck: true}))
+}
+
 func TestSDKAliasesTagsAndPolicies(t *testing.T) {
 	t.Parallel()
 	ctx, c := context.Background(), serve(t).sdk()

@@ -51,8 +51,11 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request) {
 	switch r.Method {
 	case http.MethodPost:
 	case http.MethodGet, http.MethodHead:
-		a.plain(w, http.StatusOK, about)
-		return
+		if r.URL.RawQuery == "" {
+			a.plain(w, http.StatusOK, about)
+			return
+		}
+		// A request in AWS Query, most likely a presigned one, which is refused.
 	default:
 		w.Header()["Allow"] = headerAllow
 		a.plain(w, http.StatusMethodNotAllowed, "Only POST.\n")
@@ -62,7 +65,7 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request) {
 	x.who = a.caller(r, requestID(r.Context()))
 	defer x.release()
 	content := r.Header["Content-Type"]
-	if isForm(content) {
+	if isForm(content) || r.Method != http.MethodPost {
 		a.serveSTS(x)
 		return
 	}

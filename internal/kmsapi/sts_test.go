@@ -194,6 +194,8 @@ func TestSTSRefusesBeforeAnyOperation(t *testing.T) {
 		{"no number", request{body: assume + "&DurationSeconds=1e3"}, 400, "ValidationError", "The value of DurationSeconds is not a positive number.", ""},
 		{"zero", request{body: assume + "&DurationSeconds=0"}, 400, "ValidationError", "The value of DurationSeconds is not a positive number.", ""},
 		{"too long", request{body: whoami + "&a=" + strings.Repeat("a", 1<<20)}, 413, "RequestEntityTooLarge", "The request body is longer than 1048576 bytes.", ""},
+		{"presigned", request{method: "GET", path: "/?Action=GetCallerIdentity&Version=2011-06-15&X-Amz-Algorithm=AWS4-HMAC-SHA256", unsigned: true}, 403, "AccessDenied", "Presigned requests are not accepted here: sign in the Authorization header.", ""},
+		{"in the query string", request{method: "GET", path: "/?" + whoami}, 400, "InvalidAction", noOperation, ""},
 	} {
 		before := len(p.store.Entries())
 		if c.q.id == "" {
