@@ -104,25 +104,37 @@ func TestPostgresBackendsTerminatedUnderLoad(t *testing.T) {
 	}
 }
 
+// limitFiles returns a function that limits the size of files, 0 for what it was,
+// which it is again when t ends.
+func limitFiles(t *testing.T) func(uint64) {
+	signal.Ignore(unix.SIGXFSZ)
+	var old unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_FSIZE, &old); err != nil {
+		t.Fatal(err)
+	}
+	limit := func(cur uint64) {
+		t.Helper()
+		if cur == 0 {
+			cur = old.Cur
+		}
+		if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: cur, Max: old.Max}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Cleanup(func() {
+		limit(0)
+		signal.Reset(unix.SIGXFSZ)
+	})
+	return limit
+}
+
 // TestSQLiteDiskFull uses a limit on the size of files in place of a full disk, so
 // it cannot run beside other tests.
 func TestSQLiteDiskFull(t *testing.T) {
 	s := storetest.Open(t, storetest.SQLite(t))
 	h := storetest.Holder(t, s)
-	signal.Ignore(unix.SIGXFSZ)
-	defer signal.Reset(unix.SIGXFSZ)
-	var old unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_FSIZE, &old); err != nil {
-		t.Fatal(err)
-	}
-	setLimit := func(cur uint64) {
-		t.Helper()
-		if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: cur, Max: old.Max}); err != nil {
-			t.Fatal(err)
-		}
-	}
+	setLimit := limitFiles(t)
 	setLimit(1 << 20)
-	defer setLimit(old.Cur)
 	var stored []vault.Record
 	put := func() error {
 		r := storetest.Record(h.ID)
@@ -149,7 +161,7 @@ func TestSQLiteDiskFull(t *testing.T) {
 			t.Fatalf("read on a full disk: %v", err)
 		}
 	}
-	setLimit(old.Cur)
+	setLimit(0)
 	for deadline := time.Now().Add(10 * time.Second); put() != nil; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("not usable again")
@@ -201,6 +213,15 @@ func (c *cutter) arm(n int, away bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.armed, c.send, c.away = true, n, away
+}
+
+// disarm takes a cut back, if it has not been made, and lets all connect.
+func (c *cutter) disarm() (made bool) {
+	c.mu.Lock()
+	made, c.armed = !c.armed, false
+	c.mu.Unlock()
+	c.back()
+	return made
 }
 
 func (c *cutter) back() {

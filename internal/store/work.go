@@ -47,7 +47,7 @@ func (w *work) Append(e audit.Sealed) { w.entries = append(w.entries, e) }
 // known what was changed.
 func (w *work) finish(err error, tell func() error) ([]audit.Sealed, bool, error) {
 	if w.broken == nil && err == nil && len(w.entries) > 0 {
-		err = tell()
+		w.broken = tell()
 	}
 	switch {
 	case w.broken != nil:
