@@ -416,4 +416,60 @@ func TestAliasAndAlgorithmInConditions(t *testing.T) {
 	if _, err := f.Decrypt(t.Context(), who, &kms.DecryptInput{CiphertextBlob: out.CiphertextBlob}); err == nil {
 		t.Error("allowed without a name")
 	}
+	// ReEncrypt has a name for each key.
+	mover := allowed(t, `"kms:ReEncrypt*"`, `{"StringEquals":{"kms:RequestAlias":"alias/cards"}}`)
+	in2 := kms.ReEncryptInput{CiphertextBlob: out.CiphertextBlob, SourceKeyID: "alias/cards", DestinationKeyID: "alias/cards"}
+	if _, err := f.ReEncrypt(t.Context(), mover, &in2); err != nil {
+		t.Error(err)
+	}
+	for _, names := range [][2]string{{"alias/cards", named.ID}, {named.ID, "alias/cards"}, {"", "alias/cards"}} {
+		in2.SourceKeyID, in2.DestinationKeyID = names[0], names[1]
+		if _, err := f.ReEncrypt(t.Context(), mover, &in2); err == nil {
+			t.Errorf("ReEncrypt is allowed by %q", names)
+		}
+	}
+}
+
+// A row that was damaged or exchanged in the database is a fault of the service and
+// nothing that the client did, and no key opens what another's handle seals.
+func TestDamagedKeyRows(t *testing.T) {
+	t.Parallel()
+	f := kmstest.New(t)
+	ctx, who, m := t.Context(), kmstest.Admin(t), []byte("a message")
+	const useless = "The key material could not be used."
+	damage := func(spec keyspec.Spec, change func(m *kms.Material)) *kms.Key {
+		k := f.Key(t, spec)
+		return f.Change(t, k.KeyRef, func(k *kms.Key) { change(&k.Materials[0]) })
+	}
+	foreign := f.Key(t, keyspec.SymmetricDefault).Materials[0].Handle
+	swapped := damage(keyspec.SymmetricDefault, func(m *kms.Material) { m.Handle = foreign })
+	_, err := f.Encrypt(ctx, who, &kms.EncryptInput{KeyID: swapped.ID, Plaintext: text("x")})
+	kmstest.Refused(t, err, kms.CodeInternal, useless)
+	_, err = f.GenerateDataKey(ctx, who, &kms.GenerateDataKeyInput{KeyID: swapped.ID, KeySpec: kms.DataKeyAES256})
+	kmstest.Refused(t, err, kms.CodeInternal, useless)
+	_, err = f.GenerateDataKeyPair(ctx, who, &kms.GenerateDataKeyPairInput{KeyID: swapped.ID, KeyPairSpec: keyspec.ECCNISTP256})
+	kmstest.Refused(t, err, kms.CodeInternal, useless)
+
+	flip := func(m *kms.Material) {
+		m.Handle = slices.Clone(m.Handle)
+		m.Handle[len(m.Handle)-1] ^= 1
+	}
+	_, err = f.Sign(ctx, who, &kms.SignInput{KeyID: damage(keyspec.ECCNISTP256, flip).ID, Message: m, SigningAlgorithm: keyspec.SignECDSASHA256})
+	kmstest.Refused(t, err, kms.CodeInternal, useless)
+	_, err = f.GenerateMAC(ctx, who, &kms.GenerateMACInput{KeyID: damage(keyspec.HMAC256, flip).ID, Message: m, MACAlgorithm: keyspec.MACHMACSHA256})
+	kmstest.Refused(t, err, kms.CodeInternal, useless)
+
+	public := damage(keyspec.ECCNISTP256, func(m *kms.Material) { m.Public = m.Public[1:] })
+	_, err = f.Verify(ctx, who, &kms.VerifyInput{KeyID: public.ID, Message: m, Signature: m, SigningAlgorithm: keyspec.SignECDSASHA256})
+	kmstest.Refused(t, err, kms.CodeInternal, "The public key could not be used.")
+
+	empty := damage(keyspec.SymmetricDefault, func(m *kms.Material) { m.Handle = nil })
+	_, err = f.Encrypt(ctx, who, &kms.EncryptInput{KeyID: empty.ID, Plaintext: text("x")})
+	kmstest.Refused(t, err, kms.CodeInternal, "key "+empty.ARN()+" has no key material")
+	unnamed := damage(keyspec.SymmetricDefault, func(m *kms.Material) { m.ID = "x" })
+	_, err = f.Encrypt(ctx, who, &kms.EncryptInput{KeyID: unnamed.ID, Plaintext: text("x")})
+	kmstest.Refused(t, err, kms.CodeInternal, "The key cannot be named in a ciphertext.")
+	if e := f.Last(t); e.Result != "kms_internal" || !strings.Contains(e.Detail, "material id: not 64 lower-case hex digits") {
+		t.Errorf("entry %s %q", e.Result, e.Detail)
+	}
 }

@@ -81,13 +81,6 @@ func (v *violations) length(member, show string, n, least, most int) {
 	}
 }
 
-// blob checks a required member of bytes.
-func (v *violations) blob(member string, n, most int) {
-	if v.required(member, n > 0) {
-		v.length(member, "", n, 1, most)
-	}
-}
-
 // bytes checks a required member of bytes that may be there and empty.
 func (v *violations) bytes(member string, b []byte, most int) {
 	if v.required(member, b != nil) {
