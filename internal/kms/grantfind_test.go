@@ -23,7 +23,7 @@ func putGrants(t testing.TB, f *kmstest.Fixture, k *kms.Key, grantee string, fro
 	t.Helper()
 	f.Update(t, func(ctx context.Context, tx kms.Tx) error {
 		for i := range n {
-			id := hex.EncodeToString([]byte(fmt.Sprintf("%032d", from+i)))
+			id := hex.EncodeToString([]byte(fmt.Sprintf("grant-%026d", from+i)))
 			err := tx.PutGrant(ctx, &kms.Grant{
 				Key: k.KeyRef, ID: id, Grantee: grantee, Issuer: rootUser, Operations: operations, CreatedAt: f.Clock.Now(), TokenKey: make([]byte, 32),
 			})

@@ -66,7 +66,7 @@ func TestAGrantLetsItsGranteeDoItsOperationsUntilItEnds(t *testing.T) {
 	if err := mayEncrypt(t, f, user, k, map[string]string{"any": "context"}); err != nil {
 		t.Error(err)
 	}
-	if last := f.Last(t); last.Detail != "allowed by grant "+g.GrantID || last.Outcome != audit.Allowed {
+	if last := f.Last(t); last.Detail != "allowed by grant/"+g.GrantID || last.Outcome != audit.Allowed {
 		t.Errorf("entry says %q", last.Detail)
 	}
 	if _, err := f.DescribeKey(t.Context(), user, &kms.DescribeKeyInput{KeyID: k.ID}); err != nil {
