@@ -142,18 +142,8 @@ type sessionBody struct {
 	Locked     time.Time `json:"locked_until,omitzero"`
 }
 
-type body interface {
-	version() int
-	// check refuses what the code never writes.
-	check(kind Kind) error
-}
-
-func (b *accountBody) version() int { return b.V }
-func (b *entity) version() int      { return b.V }
-func (b *memberBody) version() int  { return b.V }
-func (b *deviceBody) version() int  { return b.V }
-func (b *keyBody) version() int     { return b.V }
-func (b *sessionBody) version() int { return b.V }
+// body is what a row holds. check refuses what the code never writes.
+type body interface{ check(kind Kind) error }
 
 func (b *accountBody) check(Kind) error {
 	if !isAccount(b.ID) {

@@ -111,7 +111,7 @@ func TestRowsAreReadStrictly(t *testing.T) {
 		{kindMember, `{"v":1,"Group":"g","user":"u"}`, "unknown object member"},
 		{kindMember, `{"v":1,"group":"g","user":"u"} {}`, "after top-level value"},
 		{kindMember, `{"v":1,"group":"g"`, "EOF"},
-		{kindMember, `{"v":1,"group":1,"user":"u"}`, "cannot unmarshal"},
+		{kindMember, `{"v":1,"group":1,"user":"u"}`, "unmarshal JSON number"},
 		{kindMember, `{"v":1,"group":"g"}`, "no group or user"},
 		{kindMember, `{"v":1,"group":"` + strings.Repeat("g", maxBody) + `","user":"u"}`, "longer than 262144 bytes"},
 		{kindAccount, `{"v":1,"id":"12"}`, "no account id"},
