@@ -48,8 +48,9 @@ func NewStore() *Store {
 	}}
 }
 
-// Fail makes calls fail: f gets the name of each, Append, Update, Key and so on, and
-// returns nil to let it pass. nil takes the fault away.
+// Fail makes calls fail: f gets the name of each, Append, Update, Key and so on,
+// Tx.PutKey and so on for writes inside a transaction and Commit for its end, and
+// returns nil to let it pass. nil takes the fault away. f must not call the store.
 func (s *Store) Fail(f func(call string) error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -98,7 +99,7 @@ func (s *Store) Update(_ context.Context, fn func(kms.Tx) error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st = s.state
-	tx := &tx{reader: reader{state: state{
+	tx := &tx{fault: s.fault, reader: reader{state: state{
 		maps.Clone(st.keys), maps.Clone(st.aliases), maps.Clone(st.grants), maps.Clone(st.stores), maps.Clone(st.usage),
 	}}}
 	if err := fn(tx); err != nil {
@@ -106,6 +107,9 @@ func (s *Store) Update(_ context.Context, fn func(kms.Tx) error) error {
 	}
 	if len(tx.entries) == 0 {
 		panic("a change without an audit entry")
+	}
+	if err := tx.fails("Commit"); err != nil {
+		return err
 	}
 	s.state, s.log = tx.state, append(s.log, tx.entries...)
 	s.changes = append(s.changes, tx.changes...)
@@ -382,11 +386,22 @@ type tx struct {
 	reader
 	entries []audit.Sealed
 	changes []kms.Change
+	fault   func(call string) error
+}
+
+func (t *tx) fails(call string) error {
+	if t.fault == nil {
+		return nil
+	}
+	return t.fault(call)
 }
 
 func (t *tx) changed(ref kms.KeyRef) { t.changes = append(t.changes, kms.Change{KeyRef: ref}) }
 
 func (t *tx) PutKey(_ context.Context, k *kms.Key) error {
+	if err := t.fails("Tx.PutKey"); err != nil {
+		return err
+	}
 	old, found := t.keys[k.KeyRef]
 	if found != (k.Version != 0) || found && old.Version != k.Version {
 		return kms.ErrChanged
@@ -399,6 +414,9 @@ func (t *tx) PutKey(_ context.Context, k *kms.Key) error {
 }
 
 func (t *tx) DeleteKey(_ context.Context, ref kms.KeyRef) error {
+	if err := t.fails("Tx.DeleteKey"); err != nil {
+		return err
+	}
 	if _, found := t.keys[ref]; !found {
 		return kms.ErrChanged
 	}
@@ -430,6 +448,9 @@ func (t *tx) CountKeys(_ context.Context, account, region, keyStoreID string) (i
 }
 
 func (t *tx) PutAlias(_ context.Context, a *kms.Alias, replace bool) error {
+	if err := t.fails("Tx.PutAlias"); err != nil {
+		return err
+	}
 	k := aliasKey{a.Account, a.Region, a.Name}
 	old, found := t.aliases[k]
 	ref := kms.KeyRef{Account: a.Account, Region: a.Region, ID: a.KeyID}
@@ -445,6 +466,9 @@ func (t *tx) PutAlias(_ context.Context, a *kms.Alias, replace bool) error {
 }
 
 func (t *tx) DeleteAlias(_ context.Context, account, region, name string) error {
+	if err := t.fails("Tx.DeleteAlias"); err != nil {
+		return err
+	}
 	k := aliasKey{account, region, name}
 	old, found := t.aliases[k]
 	if !found {
@@ -456,6 +480,9 @@ func (t *tx) DeleteAlias(_ context.Context, account, region, name string) error 
 }
 
 func (t *tx) PutGrant(_ context.Context, g *kms.Grant) error {
+	if err := t.fails("Tx.PutGrant"); err != nil {
+		return err
+	}
 	k := grantKey{g.Key, g.ID}
 	_, found := t.grants[k]
 	if _, there := t.keys[g.Key]; found || !there {
@@ -467,6 +494,9 @@ func (t *tx) PutGrant(_ context.Context, g *kms.Grant) error {
 }
 
 func (t *tx) DeleteGrant(_ context.Context, ref kms.KeyRef, id string) error {
+	if err := t.fails("Tx.DeleteGrant"); err != nil {
+		return err
+	}
 	k := grantKey{ref, id}
 	if _, found := t.grants[k]; !found {
 		return kms.ErrChanged
@@ -487,6 +517,9 @@ func (t *tx) CountGrants(_ context.Context, ref kms.KeyRef) (int, error) {
 }
 
 func (t *tx) PutKeyStore(_ context.Context, s *kms.KeyStore) error {
+	if err := t.fails("Tx.PutKeyStore"); err != nil {
+		return err
+	}
 	k := storeKey{s.Account, s.Region, s.ID}
 	old, found := t.stores[k]
 	if found != (s.Version != 0) || found && old.Version != s.Version {
@@ -499,6 +532,9 @@ func (t *tx) PutKeyStore(_ context.Context, s *kms.KeyStore) error {
 }
 
 func (t *tx) DeleteKeyStore(_ context.Context, account, region, id string) error {
+	if err := t.fails("Tx.DeleteKeyStore"); err != nil {
+		return err
+	}
 	k := storeKey{account, region, id}
 	if _, found := t.stores[k]; !found {
 		return kms.ErrChanged
