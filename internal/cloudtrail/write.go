@@ -31,8 +31,8 @@ func FromEntry(e audit.Entry) (Record, bool) {
 		}
 	}
 	r.RequestParameters = parameters(c.Request)
-	if len(c.Context) > 0 {
-		r.RequestParameters = with(r.RequestParameters, "encryptionContext", texts(c.Context))
+	for name, pairs := range contexts(c) {
+		r.RequestParameters = with(r.RequestParameters, name, pairs)
 	}
 	for _, p := range c.Response {
 		if additional[p.Name] && (p.Name != "grantId" || c.Event != "CreateGrant") {
@@ -154,12 +154,22 @@ func typed(p audit.Param) any {
 	return p.Value
 }
 
-func texts(ps []audit.Param) map[string]any {
-	m := make(map[string]any, len(ps))
-	for _, p := range ps {
-		m[p.Name] = p.Value
+// contexts are the encryption contexts of a request by the names of their
+// parameters: ReEncrypt has two, of which each pair says which it is of.
+func contexts(c *audit.Call) map[string]map[string]any {
+	out := map[string]map[string]any{}
+	for _, p := range c.Context {
+		of, name := "encryptionContext", p.Name
+		if c.Event == "ReEncrypt" {
+			for _, which := range []string{"sourceEncryptionContext", "destinationEncryptionContext"} {
+				if rest, ok := strings.CutPrefix(p.Name, which+"."); ok {
+					of, name = which, rest
+				}
+			}
+		}
+		out[of] = with(out[of], name, p.Value)
 	}
-	return m
+	return out
 }
 
 func with(m map[string]any, name string, value any) map[string]any {

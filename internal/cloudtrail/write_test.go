@@ -109,6 +109,20 @@ func TestRecordsHaveCloudTrailsForm(t *testing.T) {
 	}
 }
 
+func TestReEncryptHasTwoContexts(t *testing.T) {
+	t.Parallel()
+	r, _ := cloudtrail.FromEntry(entry(&audit.Call{Event: "ReEncrypt", Context: []audit.Param{
+		{Name: "sourceEncryptionContext.a.b", Value: "1"}, {Name: "destinationEncryptionContext.a", Value: "2"}, {Name: "…", Value: "…[cut]"},
+	}}))
+	want := map[string]any{
+		"sourceEncryptionContext": map[string]any{"a.b": "1"}, "destinationEncryptionContext": map[string]any{"a": "2"},
+		"encryptionContext": map[string]any{"…": "…[cut]"},
+	}
+	if !reflect.DeepEqual(r.RequestParameters, want) {
+		t.Errorf("got %v, want %v", r.RequestParameters, want)
+	}
+}
+
 func TestOtherEntriesHaveNoRecord(t *testing.T) {
 	t.Parallel()
 	if r, ok := cloudtrail.FromEntry(entry(nil)); ok {
