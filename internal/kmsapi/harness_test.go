@@ -3,6 +3,7 @@ package kmsapi_test
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -378,4 +379,13 @@ func (s *server) count(t testing.TB, name string, labels ...string) float64 {
 		}
 	}
 	return 0
+}
+
+func unbase64(t testing.TB, s string) []byte {
+	t.Helper()
+	b, err := base64.StdEncoding.DecodeString(s)
+	if err != nil {
+		t.Fatal("no base64")
+	}
+	return b
 }
