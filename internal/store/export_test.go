@@ -41,3 +41,8 @@ func (s *Store) LoseWriter(cause error) { s.com.lose(cause) }
 
 // PruneChanges does what is otherwise done every few minutes.
 func (s *Store) PruneChanges(ctx context.Context, batch int64) error { return s.prune(ctx, batch) }
+
+// EncodeDocument and DecodeDocument are how documents are stored.
+func EncodeDocument(v any) ([]byte, error) { return encodeDoc(v) }
+
+func DecodeDocument(doc []byte, v any) error { return decodeDoc(doc, v) }

@@ -145,7 +145,8 @@ func fill(v reflect.Value, n *int) {
 	}
 }
 
-func filled[T any]() *T {
+// Filled is a value with everything set that JSON shows.
+func Filled[T any]() *T {
 	v, n := new(T), 0
 	fill(reflect.ValueOf(v).Elem(), &n)
 	return v

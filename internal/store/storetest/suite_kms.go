@@ -47,8 +47,8 @@ func RunKeyService(t *testing.T, open func(testing.TB) KeyStoreUnderTest) {
 }
 
 func testKeyServiceRoundTrip(t *testing.T, s KeyStoreUnderTest) {
-	k := filled[kms.Key]()
-	a, g, u, ks := filled[kms.Alias](), filled[kms.Grant](), filled[kms.Usage](), filled[kms.KeyStore]()
+	k := Filled[kms.Key]()
+	a, g, u, ks := Filled[kms.Alias](), Filled[kms.Grant](), Filled[kms.Usage](), Filled[kms.KeyStore]()
 	a.Account, a.Region, a.KeyID, g.Key, u.Key = k.Account, k.Region, k.ID, k.KeyRef, k.KeyRef
 	plain := &kms.Key{KeyRef: kms.KeyRef{Account: "a", Region: "r", ID: "id"}}
 	update(t, s, func(tx kms.Tx) error {
@@ -80,7 +80,7 @@ func testKeyServiceText(t *testing.T, s KeyStoreUnderTest) {
 	PutKey(t, s, k)
 	size := s.Entries(t)
 	for _, bad := range []string{"nul\x00", "\xff"} {
-		other, a, g, ks := Key(), filled[kms.Alias](), Grant(k.KeyRef), filled[kms.KeyStore]()
+		other, a, g, ks := Key(), Filled[kms.Alias](), Grant(k.KeyRef), Filled[kms.KeyStore]()
 		other.ID, a.Name, g.Name, ks.ID = bad, bad, bad, bad
 		for i, put := range []func(kms.Tx) error{
 			func(tx kms.Tx) error { return tx.PutKey(t.Context(), other) },
