@@ -46,7 +46,13 @@ func newKeyService(ctx context.Context, cfg config.Config, o Options, registry p
 		Unsealed:     func() bool { return n.keeper.Unlocked(root) },
 		CacheEntries: cfg.KeyService.CacheEntries, CacheTTL: cfg.Keys.CacheTTL.Duration,
 	})
-	n.forget = k.soft.Forget
+	var api *kmsapi.API
+	n.forget = func() {
+		k.soft.Forget()
+		if api != nil {
+			api.Wipe() // signing keys come of secrets that the root key has opened
+		}
+	}
 	if k.identities, err = identity.New(ctx, identity.Options{
 		Node: cfg.Node.Name, Store: store.NewIdentities(n.store), Secrets: k.soft, Region: cfg.KeyService.Regions[0],
 		MaxFailures: cfg.Limits.CustodianLockoutAfter, Now: o.Now, Logger: o.Logger,
@@ -63,10 +69,9 @@ func newKeyService(ctx context.Context, cfg config.Config, o Options, registry p
 	}); err != nil {
 		return k, err
 	}
-	api, err := kmsapi.New(kmsapi.Options{
+	if api, err = kmsapi.New(kmsapi.Options{
 		Service: k.kms, Identities: k.identities, STS: k.identities, Regions: cfg.KeyService.Regions, Now: o.Now, Logger: o.Logger, Metrics: registry,
-	})
-	if err != nil {
+	}); err != nil {
 		return k, err
 	}
 	limits := httpd.Limits{BodyBytes: kmsapi.DefaultBodyLimit, MaxConnections: cfg.Vault.MaxConnections}
