@@ -81,6 +81,13 @@ var (
 	// ErrSealed says that a backend's root key has not been unsealed, or that its
 	// device is not connected.
 	ErrSealed = errors.New("root key is sealed")
+	// ErrDeviceLost is ErrSealed of a backend whose device cannot be reached now.
+	ErrDeviceLost error = deviceLost{}
 	// ErrNotOurs says that ciphertext or a handle does not open.
 	ErrNotOurs = errors.New("does not open")
 )
+
+type deviceLost struct{}
+
+func (deviceLost) Error() string { return "device cannot be reached" }
+func (deviceLost) Unwrap() error { return ErrSealed }

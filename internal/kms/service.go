@@ -131,12 +131,16 @@ func backendError(err error) error {
 		return nil
 	case errors.As(err, &in):
 		return refuse(CodeValidation, in.Text)
+	case errors.Is(err, ErrDeviceLost):
+		return broken(CodeKeyUnavailable, "The device of the custom key store cannot be reached. Try again later.", err)
 	case errors.Is(err, ErrSealed):
 		return broken(CodeKeyUnavailable, "The key service is sealed: its root key has not been unsealed by the custodians.", err)
 	case errors.Is(err, ErrNotOurs), errors.Is(err, keyspec.ErrInvalidCiphertext):
 		return &Error{Code: CodeInvalidCiphertext, Reason: err.Error(), cause: err}
 	case errors.Is(err, keyspec.ErrUnsupported):
 		return refuse(CodeUnsupported, "The operation is not supported for the key spec.")
+	case errors.Is(err, context.DeadlineExceeded):
+		return broken(CodeDependencyTimeout, "The system timed out while trying to fulfill the request. You can retry the request.", err)
 	default:
 		return broken(CodeInternal, "The request failed inside the key service. Nothing was changed.", err)
 	}
