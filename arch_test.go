@@ -17,7 +17,7 @@ var layers = [][]string{
 	{"internal/secret"},
 	{"internal/pan", "internal/iam", "internal/ciphertext", "internal/keyspec", "internal/audit", "internal/httpd"},
 	{"internal/config", "internal/custodian", "internal/sigv4", "internal/cloudtrail"},
-	{"internal/vault", "internal/kms", "internal/identity"},
+	{"internal/vault", "internal/kms", "internal/identity", "internal/kmsclient"},
 	{"internal/keymanager", "internal/store", "internal/lockerapi", "internal/kmsapi", "internal/adminapi", "internal/hsm/soft", "internal/hsm/pkcs11"},
 	{"internal/app"},
 	{"internal/cli"},
