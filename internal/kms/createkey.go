@@ -212,7 +212,7 @@ func newMaterialID() string { return randomID() }
 // randomID is 64 hexadecimal digits.
 func randomID() string {
 	var id [32]byte
-	rand.Read(id[:]) //nolint:errcheck // never fails (Go 1.24)
+	rand.Read(id[:])
 	return hex.EncodeToString(id[:])
 }
 

@@ -125,7 +125,7 @@ func (c *call) findGrantByID(ctx context.Context, k *live, id string) (*Grant, e
 	g, err := c.s.store.Grant(ctx, k.KeyRef, id)
 	switch {
 	case errors.Is(err, ErrNoRow):
-		return nil, nil //nolint:nilnil // none is an answer
+		return nil, nil // none is an answer
 	case err != nil:
 		return nil, broken(CodeInternal, "The key's grants could not be read.", err)
 	}

@@ -37,7 +37,7 @@ type grantList struct {
 func newGrantLists() grantLists {
 	return grantLists{
 		lists: otter.Must(&otter.Options[grantList, []Grant]{
-			MaximumWeight: cachedGrants, Weigher: func(_ grantList, gs []Grant) uint32 { return uint32(1 + len(gs)) }, //nolint:gosec // at most maxCachedList
+			MaximumWeight: cachedGrants, Weigher: func(_ grantList, gs []Grant) uint32 { return uint32(1 + len(gs)) },
 		}),
 		last: new(atomic.Uint64),
 	}
@@ -132,7 +132,7 @@ func (s *Service) findGrant(ctx context.Context, k *live, who *iam.Subject, op G
 			return g.match(by), nil
 		}
 	}
-	return nil, nil //nolint:nilnil // no grant is an answer
+	return nil, nil // no grant is an answer
 }
 
 // eachGrant calls yield with the key's grants to a grantee until it returns false.

@@ -125,7 +125,7 @@ func (c *call) planGrant(in *CreateGrantInput) (*Grant, error) {
 		ID: randomID(), Name: in.Name, Grantee: in.GranteePrincipal + in.GranteeServicePrincipal,
 		Retiring: in.RetiringPrincipal + in.RetiringServicePrincipal, Issuer: rootARN(c.who.account()), CreatedAt: c.at, TokenKey: make([]byte, 32),
 	}
-	rand.Read(g.TokenKey) //nolint:errcheck // never fails (Go 1.24)
+	rand.Read(g.TokenKey)
 	for _, op := range in.Operations {
 		if !slices.Contains(g.Operations, op) {
 			g.Operations = append(g.Operations, op)
@@ -141,7 +141,7 @@ func (c *call) planGrant(in *CreateGrantInput) (*Grant, error) {
 // if there is none.
 func sameGrant(ctx context.Context, r Reader, g *Grant) (*Grant, error) {
 	if g.Name == "" {
-		return nil, nil //nolint:nilnil // none is an answer
+		return nil, nil // none is an answer
 	}
 	for after := ""; ; {
 		page, err := r.Grants(ctx, g.Key, GrantFilter{Name: g.Name}, after, grantsAtOnce)
@@ -154,7 +154,7 @@ func sameGrant(ctx context.Context, r Reader, g *Grant) (*Grant, error) {
 			}
 		}
 		if len(page) < grantsAtOnce {
-			return nil, nil //nolint:nilnil // none is an answer
+			return nil, nil // none is an answer
 		}
 		after = page[len(page)-1].ID
 	}
