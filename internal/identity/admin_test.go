@@ -412,6 +412,39 @@ func TestExists(t *testing.T) {
 	}
 }
 
+func TestSubjectOfAnARN(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	must(f.CreateUser(f.ctx, f.op, &identity.CreateUserInput{Account: acct, Name: "Bob", Path: "/a/"}))(t)
+	f.allow("Bob", "p", "kms:*")
+	must(f.CreateRole(f.ctx, f.op, &identity.CreateRoleInput{Account: acct, Name: "app", TrustPolicy: trusting("", acct), Boundary: allowing("kms:*")}))(t)
+	const iamA, stsA = "arn:aws:iam::" + acct + ":", "arn:aws:sts::" + acct + ":"
+	for arn, want := range map[string]iam.Caller{
+		iamA + "root":                {Type: iam.CallerRoot, ARN: iamA + "root"},
+		iamA + "user/a/Bob":          {Type: iam.CallerUser, ARN: iamA + "user/a/Bob"},
+		iamA + "role/app":            {Type: iam.CallerRole, ARN: iamA + "role/app", Session: stsA + "assumed-role/app/explain", Issued: start},
+		stsA + "assumed-role/app/s1": {Type: iam.CallerRole, ARN: iamA + "role/app", Session: stsA + "assumed-role/app/s1", Issued: start},
+	} {
+		sub := must(f.SubjectOf(f.ctx, arn))(t)
+		got := sub.Caller
+		if got.Account != acct || got.ID == "" || sub.AccessKeyID != "" || (sub.Boundary != nil) != (want.Type == iam.CallerRole) ||
+			(names(sub.Identity) == "p") != (want.Type == iam.CallerUser) {
+			t.Errorf("%s: got %+v", arn, sub)
+		}
+		want.Account, want.ID, want.Tags = got.Account, got.ID, got.Tags
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: got %+v, want %+v", arn, got, want)
+		}
+	}
+	for _, arn := range []string{iamA + "user/Bob", iamA + "role/no", iamA + "group/g", "arn:aws:iam::999999999999:root", "Bob"} {
+		_, err := f.SubjectOf(f.ctx, arn)
+		refused(t, err, identity.CodeNoSuchEntity, "There is no principal "+arn+": name a user, a role, a session of a role or an account's root by its ARN.")
+	}
+	if got := f.Accounts(); !slices.Equal(got, []string{acct, other}) {
+		t.Errorf("got %v", got)
+	}
+}
+
 // TestRefusals has what is refused to those who may ask.
 func TestRefusals(t *testing.T) {
 	t.Parallel()

@@ -96,6 +96,16 @@ func (s *Service) forget(changed []Name) {
 	}
 }
 
+// forgetAll drops everything but parsed documents, which do not change.
+func (s *Service) forgetAll() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.epoch++
+	s.gen.Add(1)
+	s.identities.InvalidateAll()
+	s.creds.InvalidateAll()
+}
+
 // addAccount notes an account. The caller holds s.mu. Accounts are never removed; one
 // whose creation failed after all is noted until the next start, and owns nothing.
 func (s *Service) addAccount(id string) {
@@ -214,6 +224,14 @@ func (s *Service) Refresh(ctx context.Context) error {
 	defer s.refresh.Unlock()
 	for {
 		changed, last, err := s.store.Changes(ctx, s.seen)
+		if errors.Is(err, ErrForgotten) { // cut off from the database for long
+			s.forgetAll()
+			if err := s.loadAccounts(ctx); err != nil {
+				return fmt.Errorf("list accounts: %w", err)
+			}
+			s.seen = last
+			continue
+		}
 		if err != nil {
 			return fmt.Errorf("read changes of identities: %w", err)
 		}

@@ -23,6 +23,9 @@ var (
 	// ErrChanged says that a row has another version than the one to be replaced, or
 	// that one stands where a new one was to be.
 	ErrChanged = errors.New("changed by another request")
+	// ErrForgotten says that changes asked for are no longer known: whoever has
+	// cached anything must forget all of it.
+	ErrForgotten = errors.New("changes are no longer known")
 )
 
 // Kind is what a row is about.
@@ -58,7 +61,8 @@ type Store interface {
 	Update(ctx context.Context, fn func(Tx) error) error
 	// Changes tells which rows were changed, by any node, after the change with the
 	// number given, and the number of the last. A list cut at its limit goes on from
-	// there. With a negative number it only tells the last.
+	// there. With a negative number it only tells the last. If some are no longer
+	// known the error is ErrForgotten, and the number the last.
 	Changes(ctx context.Context, after int64) (changed []Name, last int64, err error)
 	// DeleteExpired removes up to limit rows whose ExpiresAt is set and at or before
 	// the time. It is not audited: nothing can be done with them any more.

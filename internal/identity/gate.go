@@ -138,7 +138,7 @@ func (s *Service) begin(who *Caller, op *Operation) *call {
 		Type: cloudTrailType(&sub.Caller), ID: sub.Caller.ID, ARN: sub.Caller.Name(), Caller: who.account(), Key: sub.AccessKeyID,
 		MFA: !sub.Caller.MFA.IsZero(), Issued: sub.Caller.Issued, Agent: who.UserAgent, TLS: who.TLS,
 	}
-	if who.Subject == nil {
+	if sub.Caller.Type == iam.CallerAnonymous {
 		c.more.ARN = ""
 	}
 	if c.more.Region == "" {

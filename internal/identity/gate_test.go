@@ -374,6 +374,40 @@ func TestJobsForgetAndExpire(t *testing.T) {
 	})
 }
 
+// TestNodeThatWasCutOffForgetsEverything: changes are not known for ever.
+func TestNodeThatWasCutOffForgetsEverything(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	bob := f.user("bob")
+	id := f.key("bob").ID
+	f.role(acct, "app", trusting("", bob.ARN))
+	s := f.assume(f.signed(id), identity.AssumeRoleInput{RoleARN: roleARN("app")})
+	n2 := f.node("n2")
+	subject(t, n2, id)
+	subject(t, n2, s.AccessKeyID)
+	f.allow("bob", "new", "kms:*")
+	f.failed(f.Service, s.AccessKeyID, 10)
+	must(f.CreateAccount(f.ctx, f.op, &identity.CreateAccountInput{ID: "999999999999"}))(t)
+	f.store.Forget()
+	down := errors.New("gone")
+	f.store.Fail(func(call string) error { return map[string]error{"List": down}[call] })
+	if err := n2.Refresh(f.ctx); err == nil || err.Error() != "list accounts: gone" {
+		t.Errorf("got %v", err)
+	}
+	f.store.Fail(nil)
+	f.ok(n2.Refresh(f.ctx))
+	if got := names(subject(t, n2, id).Identity); got != "new" {
+		t.Errorf("got %q", got)
+	}
+	unknown(t, n2, s.AccessKeyID)
+	if !n2.HasAccount("999999999999") {
+		t.Error("a new account is not known")
+	}
+	f.ok(f.UpdateAccessKey(f.ctx, f.op, &identity.AccessKeyInput{Account: acct, User: "bob", ID: id}))
+	f.ok(n2.Refresh(f.ctx))
+	unknown(t, n2, id)
+}
+
 func TestNewRefusesOptions(t *testing.T) {
 	t.Parallel()
 	store, secrets := identitytest.NewStore(), identitytest.NewSecrets()

@@ -156,6 +156,23 @@ func TestSecondFactorRefusals(t *testing.T) {
 	refused(t, err, identity.CodeServiceUnavailable, "The second factor cannot be verified now: the root key of the key service is not available.")
 }
 
+// TestRoleHasNoSecondFactor: a session of a role must not use the factor of a user
+// who is named as the role is.
+func TestRoleHasNoSecondFactor(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	bob := f.user("bob")
+	id := f.key("bob").ID
+	a, serial := f.mfa("bob")
+	f.role(acct, "bob", trusting("", bob.ARN))
+	f.role(acct, "app", trusting("", roleARN("bob")))
+	s := f.assume(f.signed(id), identity.AssumeRoleInput{RoleARN: roleARN("bob")})
+	_, err := f.AssumeRole(f.ctx, f.signed(s.AccessKeyID), &identity.AssumeRoleInput{
+		RoleARN: roleARN("app"), SessionName: "s1", SerialNumber: serial, TokenCode: a.code(start),
+	})
+	refused(t, err, identity.CodeAccessDenied, mfaUnknown)
+}
+
 func TestCodeIsNotAcceptedTwice(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)

@@ -12,9 +12,6 @@ import (
 	"cardea/internal/identity"
 )
 
-// errForgotten is what kms.ErrForgotten is to the key service.
-var errForgotten = errors.New("changes are no longer known")
-
 // maxBody is the longest body of a row.
 const maxBody = 256 << 10
 
@@ -77,7 +74,7 @@ func (i *Identities) Changes(ctx context.Context, after int64) ([]identity.Name,
 	case err != nil:
 		return nil, 0, err
 	case r.forgotten:
-		return nil, r.last, fmt.Errorf("changes of identities after number %d: %w", after, errForgotten)
+		return nil, r.last, fmt.Errorf("changes of identities after number %d: %w", after, identity.ErrForgotten)
 	}
 	return changed, r.last, nil
 }

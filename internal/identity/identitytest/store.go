@@ -23,6 +23,8 @@ type Store struct {
 	changes []identity.Name
 	fault   func(call string) error
 	reads   int
+
+	forgotten int64
 }
 
 // NewStore returns an empty store.
@@ -68,6 +70,13 @@ func (s *Store) SetBody(n identity.Name, body []byte) {
 	s.rows = maps.Clone(s.rows)
 	s.rows[n] = row
 	s.changes = append(s.changes, n)
+}
+
+// Forget makes the store know no changes but those to come.
+func (s *Store) Forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.forgotten = int64(len(s.changes))
 }
 
 // Reads counts calls of Get and List outside of transactions.
@@ -146,8 +155,11 @@ func (s *Store) Changes(_ context.Context, after int64) ([]identity.Name, int64,
 		return nil, 0, err
 	}
 	n := int64(len(s.changes))
-	if after < 0 {
+	switch {
+	case after < 0:
 		return nil, n, nil
+	case after < s.forgotten:
+		return nil, n, identity.ErrForgotten
 	}
 	last := min(after+changesLimit, n)
 	return slices.Clone(s.changes[min(after, n):last]), last, nil
