@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
 	"sync"
 	"time"
 
@@ -103,13 +104,18 @@ func (cs *connections) get(n keyStoreName) (cn *connection, known bool) {
 func (cs *connections) close() {
 	cs.stop()
 	cs.wg.Wait()
-	cs.mu.Lock()
-	defer cs.mu.Unlock()
-	for _, cn := range cs.stores {
+	for _, cn := range cs.known() {
 		cn.mu.Lock()
 		cn.logout()
 		cn.mu.Unlock()
 	}
+}
+
+// known are the key stores that this node knows.
+func (cs *connections) known() map[keyStoreName]*connection {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	return maps.Clone(cs.stores)
 }
 
 // logout needs the connection's mutex. Whoever has taken the backend may still be
@@ -158,7 +164,8 @@ func (s *Service) keyStore(ctx context.Context, n keyStoreName) (row *KeyStore, 
 	if s.now().Before(cn.retry) {
 		return cn.row, nil, cn.err
 	}
-	if b, err = s.login(ctx, cn.row); err != nil {
+	// Not in the time of the request: others wait for the same login.
+	if b, err = s.login(s.connected.life, cn.row); err != nil {
 		cn.err, cn.retry = err, s.now().Add(reconnectAfter)
 		s.log.WarnContext(ctx, "custom key store is connected, but not from this node",
 			slog.String("key_store", n.id), slog.String("code", connectErrorCode(err)), slog.Any("error", err))
@@ -273,14 +280,8 @@ func (s *Service) connectInBackground(ks *KeyStore) {
 // leaves those that were disconnected elsewhere, and takes over connecting from
 // nodes that died of it.
 func (s *Service) refreshKeyStores(ctx context.Context, now time.Time) error {
-	s.connected.mu.Lock()
-	known := make(map[keyStoreName]*connection, len(s.connected.stores))
-	for n, cn := range s.connected.stores {
-		known[n] = cn
-	}
-	s.connected.mu.Unlock()
 	var failed error
-	for n, cn := range known {
+	for n, cn := range s.connected.known() {
 		row, err := s.store.KeyStore(ctx, n.account, n.region, n.id)
 		if err != nil && !errors.Is(err, ErrNoRow) {
 			failed = err

@@ -37,6 +37,7 @@ type devices struct {
 	mu      sync.Mutex
 	backend *kmstest.Backend
 	err     error
+	wait    chan struct{} // logins wait until it is closed, if it is there
 	logins  int
 	open    int
 }
@@ -54,7 +55,14 @@ func (s *session) Close() error {
 	return nil
 }
 
-func (d *devices) Connect(_ context.Context, _ string, password secret.Bytes) (kms.Backend, error) {
+func (d *devices) Connect(ctx context.Context, _ string, password secret.Bytes) (kms.Backend, error) {
+	if d.wait != nil {
+		select {
+		case <-d.wait:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.logins++
@@ -532,4 +540,91 @@ func TestWithoutClustersThereAreNoCustomKeyStores(t *testing.T) {
 	k := f.Key(t, keyspec.SymmetricDefault, func(k *kms.Key) { k.Origin, k.KeyStoreID = kms.OriginCloudHSM, "cks-00000000000000000" })
 	_, err = f.DescribeKey(t.Context(), kmstest.Admin(t), &kms.DescribeKeyInput{KeyID: k.ID})
 	kmstest.Refused(t, err, kms.CodeInternal, "The custom key store could not be read.")
+}
+
+func TestConnectingMayBeGivenUp(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f, d := withDevices(t)
+		d.wait = make(chan struct{})
+		id := createStore(t, f, "hsm")
+		connect(t, f, id)
+		wantConnection(t, f, id, kms.Connecting, "")
+		_, err := f.CreateKey(t.Context(), kmstest.Admin(t), &kms.CreateKeyInput{Origin: kms.OriginCloudHSM, CustomKeyStoreID: id})
+		kmstest.Refused(t, err, "CustomKeyStoreInvalidStateException", "Custom key store "+id+" is CONNECTING; it must be CONNECTED.")
+		ok(t, disconnect(t, f, id))
+		n := len(f.Entries(t))
+		close(d.wait)
+		synctest.Wait()
+		wantEntries(t, f, n)
+		wantConnection(t, f, id, kms.Disconnected, "")
+		if logins, open := d.counts(); logins != 1 || open != 0 {
+			t.Errorf("%d logins, %d of them open, want one that was ended", logins, open)
+		}
+		ok(t, f.Close(t.Context()))
+	})
+}
+
+func TestClusterThatDoesNotAnswer(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f, d := withDevices(t)
+		d.wait = make(chan struct{})
+		id := createStore(t, f, "hsm")
+		connect(t, f, id)
+		time.Sleep(30 * time.Second) // of the bubble
+		synctest.Wait()
+		wantConnection(t, f, id, kms.ConnectFailed, kms.ConnectNetworkErrors)
+		ok(t, disconnect(t, f, id))
+		connect(t, f, id)
+		n := len(f.Entries(t))
+		ok(t, f.Close(t.Context())) // does not wait for it, and leaves it to another node
+		wantEntries(t, f, n)
+		wantConnection(t, f, id, kms.Connecting, "")
+	})
+}
+
+func TestKeysOfAKeyStoreThatFailed(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f, d := withDevices(t)
+		admin := kmstest.Admin(t)
+		id := createStore(t, f, "hsm")
+		connect(t, f, id)
+		k := inStore(t, f, id)
+		must(f.ListKeys(t.Context(), admin, &kms.ListKeysInput{}))(t)
+		origin := k.ARN + " origin is AWS_CLOUDHSM which is not valid for this operation."
+		kmstest.Refused(t, f.EnableKeyRotation(t.Context(), admin, &kms.EnableKeyRotationInput{KeyID: k.KeyID}), kms.CodeUnsupported, origin)
+		_, err := f.RotateKeyOnDemand(t.Context(), admin, &kms.RotateKeyOnDemandInput{KeyID: k.KeyID})
+		kmstest.Refused(t, err, kms.CodeUnsupported, origin)
+		_, err = f.ListKeyRotations(t.Context(), admin, &kms.ListKeyRotationsInput{KeyID: k.KeyID})
+		kmstest.Refused(t, err, kms.CodeUnsupported, origin)
+		_, err = f.GetParametersForImport(t.Context(), admin, &kms.GetParametersForImportInput{
+			KeyID: k.KeyID, WrappingAlgorithm: keyspec.WrapOAEPSHA256, WrappingKeySpec: keyspec.RSA2048,
+		})
+		kmstest.Refused(t, err, kms.CodeUnsupported, origin)
+
+		ok(t, disconnect(t, f, id))
+		d.fail(&kms.ConnectError{Code: kms.ConnectUserLockedOut, Err: errors.New("CKR_PIN_LOCKED")})
+		connect(t, f, id)
+		_, err = f.Encrypt(t.Context(), admin, &kms.EncryptInput{KeyID: k.KeyID, Plaintext: text("x")})
+		kmstest.Refused(t, err, kms.CodeInvalidState, k.ARN+" is unavailable because its custom key store "+id+" is FAILED (USER_LOCKED_OUT).")
+		d.fail(nil)
+		ok(t, disconnect(t, f, id))
+		connect(t, f, id)
+
+		// A node that is configured without the cluster.
+		bare := node(t, f, "bare")
+		_, err = bare.Encrypt(t.Context(), admin, &kms.EncryptInput{KeyID: k.KeyID, Plaintext: text("x")})
+		kmstest.Refused(t, err, kms.CodeInvalidState,
+			k.ARN+" is unavailable because its custom key store "+id+" is CONNECTED, but cannot be reached from here (CLUSTER_NOT_FOUND).")
+
+		must(f.ScheduleKeyDeletion(t.Context(), admin, &kms.ScheduleKeyDeletionInput{KeyID: k.KeyID, PendingWindowInDays: i32(7)}))(t)
+		ok(t, disconnect(t, f, id))
+		wantState(t, f, k.KeyID, kms.StatePendingDeletion) // so that it can be cancelled
+		pass(t, f, 7*day)                                  // its material stays in the device
+		ok(t, f.DeleteCustomKeyStore(t.Context(), admin, &kms.DeleteCustomKeyStoreInput{CustomKeyStoreID: id}))
+		ok(t, bare.Close(t.Context()))
+		ok(t, f.Close(t.Context()))
+	})
 }

@@ -350,3 +350,23 @@ func TestReplicasOverTheQuotaLeaveNothing(t *testing.T) {
 		t.Errorf("the primary has replicas %+v", c.ReplicaKeys)
 	}
 }
+
+func TestReplicaThatIsPendingDeletionKeepsItsShare(t *testing.T) {
+	t.Parallel()
+	f := kmstest.New(t)
+	k := createKey(t, f, kms.CreateKeyInput{MultiRegion: true})
+	replicate(t, f, k.KeyID, kmstest.OtherRegion)
+	must(f.ScheduleKeyDeletion(t.Context(), elsewhere(t), &kms.ScheduleKeyDeletionInput{KeyID: k.KeyID}))(t)
+	enableRotation(t, f, k.KeyID, 90)
+	must(f.RotateKeyOnDemand(t.Context(), kmstest.Admin(t), &kms.RotateKeyOnDemandInput{KeyID: k.KeyID}))(t)
+	sealed := encrypt(t, f, k.KeyID, "text", nil)
+	if rotationStatus(t, f, elsewhere(t), k.KeyID).KeyRotationEnabled {
+		t.Error("rotation is enabled for a replica that is pending deletion")
+	}
+	must(f.CancelKeyDeletion(t.Context(), elsewhere(t), &kms.CancelKeyDeletionInput{KeyID: k.KeyID}))(t)
+	if s := rotationStatus(t, f, elsewhere(t), k.KeyID); !s.KeyRotationEnabled || *s.RotationPeriodInDays != 90 {
+		t.Errorf("after the cancellation the replica's rotation is %+v", s)
+	}
+	ok(t, f.EnableKey(t.Context(), elsewhere(t), &kms.EnableKeyInput{KeyID: k.KeyID}))
+	opens(t, f, elsewhere(t), sealed, "text")
+}
