@@ -36,11 +36,13 @@ type Node struct {
 	gate       *vault.Gate
 	ceremonies *vault.Ceremonies
 	keeper     *custodian.Keeper
-	local      *keymanager.Local
+	local      *keymanager.Envelope
 	service    *vault.Service
 	api        *lockerapi.API
 	server     *httpd.Server
 	forget     func() // wipes what else a tenant's master key has opened
+
+	makesCustodians bool // as Options.MakesCustodians
 
 	mu     sync.Mutex    // guards config, held while it is replaced
 	config config.Config // in force
@@ -49,7 +51,7 @@ type Node struct {
 // newNode opens the store and builds what stands on it. The caller closes the node
 // also if there is an error.
 func newNode(ctx context.Context, name string, cfg config.Config, o Options, metrics prometheus.Registerer) (*Node, error) {
-	n := &Node{name: name, log: o.Logger, now: o.Now, config: cfg, forget: func() {}}
+	n := &Node{name: name, log: o.Logger, now: o.Now, config: cfg, forget: func() {}, makesCustodians: o.MakesCustodians}
 	metrics = prometheus.WrapRegistererWith(prometheus.Labels{"part": name}, metrics)
 	var err error
 	if n.signer, err = LoadOrMakeSigningKey(cfg, n.log); err != nil {

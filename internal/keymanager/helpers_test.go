@@ -133,7 +133,7 @@ func (i *inventory) Create(ctx context.Context, k vault.WrappedKey) (vault.Wrapp
 	return i.Keyring.Create(ctx, k)
 }
 
-func newLocal(t testing.TB, m MasterKeys, i Inventory, change ...func(*LocalOptions)) *Local {
+func newLocal(t testing.TB, m MasterKeys, i Inventory, change ...func(*LocalOptions)) *Envelope {
 	t.Helper()
 	o := LocalOptions{Masters: m, Inventory: i, Now: time.Now}
 	for _, f := range change {
@@ -165,7 +165,7 @@ func value(tenant, entity string) vault.RecordContext {
 
 func text() secret.Bytes { return secret.Copy([]byte("what is sealed")) }
 
-func seal(t testing.TB, l *Local, c vault.RecordContext) vault.Sealed {
+func seal(t testing.TB, l *Envelope, c vault.RecordContext) vault.Sealed {
 	t.Helper()
 	s, err := l.Seal(t.Context(), c, text())
 	if err != nil {
@@ -174,7 +174,7 @@ func seal(t testing.TB, l *Local, c vault.RecordContext) vault.Sealed {
 	return s
 }
 
-func checkOpens(t testing.TB, l *Local, c vault.RecordContext, s vault.Sealed) {
+func checkOpens(t testing.TB, l *Envelope, c vault.RecordContext, s vault.Sealed) {
 	t.Helper()
 	p, err := l.Open(t.Context(), c, s)
 	if err != nil {
@@ -187,7 +187,7 @@ func checkOpens(t testing.TB, l *Local, c vault.RecordContext, s vault.Sealed) {
 }
 
 // keysInClear are the keys that l holds.
-func keysInClear(l *Local) []*clearKey {
+func keysInClear(l *Envelope) []*clearKey {
 	var all []*clearKey
 	for k := range l.active.keys.Values() {
 		all = append(all, k)

@@ -1,14 +1,7 @@
-// Package keymanager protects records: it has the ways in which a tenant's keys
-// may be kept, each a vault.KeyManager. Today that is [Local]: branch keys
-// wrapped by a tenant master key that custodians unseal.
-//
-// Keys in clear live only in a bounded cache; they are wiped when they leave it,
-// once the last operation that uses them is over.
 package keymanager
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -30,281 +23,71 @@ type MasterKeys interface {
 	Unlocked(tenant string) bool
 }
 
-// Inventory is where wrapped keys are kept; *vault.Keyring is one.
-type Inventory interface {
-	Active(ctx context.Context, tenant, holder string, p vault.Purpose) (vault.WrappedKey, error)
-	ByID(ctx context.Context, id vault.KeyID, version uint32) (vault.WrappedKey, error)
-	Create(ctx context.Context, k vault.WrappedKey) (vault.WrappedKey, error)
-}
-
-// LocalOptions are what a Local is made of. Masters, Inventory and Now are required.
+// LocalOptions are what a local key manager is made of. Masters, Inventory and Now
+// are required.
 type LocalOptions struct {
 	Masters   MasterKeys
 	Inventory Inventory
 	Now       func() time.Time
-	TTL       time.Duration // how long a key may stay in clear; default 5 min, at most 1 h
-	Entries   int           // keys in clear that seal, and as many that open, at the most; default 100,000
+	TTL       time.Duration // as in Options
+	Entries   int           // as in Options
 	Metrics   prometheus.Registerer
 }
 
-// Local keeps branch keys wrapped under a master key a tenant, in this process.
-// It is safe for concurrent use.
-type Local struct {
-	masters   MasterKeys
-	inventory Inventory
-	now       func() time.Time
-	active    *keyCache[activeName] // by what they are for
-	byID      *keyCache[versionName]
+// NewLocal makes a key manager whose branch keys are wrapped under a master key a
+// tenant, in this process.
+func NewLocal(o LocalOptions) (*Envelope, error) {
+	return NewEnvelope(Options{
+		Wrapper: localWrapper{o.Masters}, Inventory: o.Inventory, Now: o.Now, TTL: o.TTL, Entries: o.Entries, Metrics: o.Metrics,
+	})
 }
 
-type activeName struct {
-	tenant, holder string
-	purpose        vault.Purpose
-}
+// localWrapper wraps under tenants' master keys.
+type localWrapper struct{ masters MasterKeys }
 
-type versionName struct {
-	tenant  string
-	id      vault.KeyID
-	version uint32
-}
+func (localWrapper) Mode() vault.Mode { return vault.ModeLocal }
 
-// NewLocal makes a Local.
-func NewLocal(o LocalOptions) (*Local, error) {
-	if o.TTL == 0 {
-		o.TTL = 5 * time.Minute
-	}
-	if o.TTL < 0 || o.TTL > time.Hour {
-		return nil, fmt.Errorf("key cache ttl %s: must be above 0 and at most 1h", o.TTL)
-	}
-	if o.Entries == 0 {
-		o.Entries = 100_000
-	}
-	if o.Entries < 0 {
-		return nil, fmt.Errorf("key cache of %d entries: must be at least 1", o.Entries)
-	}
-	m := newCacheMetrics(o.Metrics)
-	active, err := newKeyCache[activeName](o.Entries, o.TTL, m.of("active"))
-	if err != nil {
-		return nil, err
-	}
-	byID, err := newKeyCache[versionName](o.Entries, o.TTL, m.of("version"))
-	if err != nil {
-		return nil, err
-	}
-	return &Local{masters: o.Masters, inventory: o.Inventory, now: o.Now, active: active, byID: byID}, nil
-}
-
-// Seal implements vault.KeyManager.
-func (l *Local) Seal(ctx context.Context, c vault.RecordContext, plaintext secret.Bytes) (vault.Sealed, error) {
-	if err := checkHolderSecret(c); err != nil {
-		return vault.Sealed{}, err
-	}
-	k, err := l.activeKey(ctx, c.Tenant, branchHolder(c), vault.PurposeRecord)
-	if err != nil {
-		return vault.Sealed{}, err
-	}
-	defer k.release()
-	blob, err := ciphertext.SealRecord(k.key, c.HolderSecret, binding(c, k.id, k.version), plaintext.Expose())
-	if err != nil {
-		return vault.Sealed{}, err
-	}
-	return vault.Sealed{Mode: vault.ModeLocal, Key: k.id, KeyVersion: k.version, Blob: blob}, nil
-}
-
-// Open implements vault.KeyManager.
-func (l *Local) Open(ctx context.Context, c vault.RecordContext, s vault.Sealed) (secret.Bytes, error) {
-	if s.Mode != vault.ModeLocal {
-		return secret.Bytes{}, fmt.Errorf("record names mode %d, which no key manager here opens: %w", s.Mode, vault.ErrCorrupt)
-	}
-	if err := checkHolderSecret(c); err != nil {
-		return secret.Bytes{}, err
-	}
-	k, err := l.keyByID(ctx, c, s.Key, s.KeyVersion)
-	if err != nil {
-		return secret.Bytes{}, err
-	}
-	defer k.release()
-	p, err := ciphertext.OpenRecord(k.key, c.HolderSecret, binding(c, s.Key, s.KeyVersion), s.Blob)
-	// Too large is a bound text of the stored row.
-	if errors.Is(err, ciphertext.ErrCorrupt) || errors.Is(err, ciphertext.ErrTooLarge) {
-		return secret.Bytes{}, fmt.Errorf("%w: %w", vault.ErrCorrupt, err)
-	}
-	return p, err
-}
-
-// MAC implements vault.KeyManager.
-func (l *Local) MAC(ctx context.Context, tenant string, p vault.Purpose, parts ...[]byte) (vault.MAC, error) {
-	if p != vault.PurposeDedupe && p != vault.PurposeFingerprint {
-		return vault.MAC{}, fmt.Errorf("keyed hash under a %s key: a key has one purpose only", p)
-	}
-	k, err := l.activeKey(ctx, tenant, "", p)
-	if err != nil {
-		return vault.MAC{}, err
-	}
-	defer k.release()
-	return ciphertext.MAC(k.key, "cardea "+string(p)+" v1", parts...)
-}
-
-// Forget wipes the keys of a tenant at once, because it was locked or suspended;
-// one that is in use just now, when its user is done with it. Call it after the
-// master key is gone: a key whose load began before does not stay either.
-func (l *Local) Forget(tenant string) {
-	l.active.wipe(func(n activeName) bool { return n.tenant == tenant })
-	l.byID.wipe(func(n versionName) bool { return n.tenant == tenant })
-}
-
-// Sweep wipes the keys of tenants that were locked without a word to Forget. Call
-// it every few seconds. Keys whose time is over go by themselves, within two
-// seconds.
-func (l *Local) Sweep() {
-	asked := map[string]bool{}
-	locked := func(tenant string) bool {
-		is, known := asked[tenant]
-		if !known {
-			is = !l.masters.Unlocked(tenant)
-			asked[tenant] = is
-		}
-		return is
-	}
-	l.active.forget(func(n activeName) bool { return locked(n.tenant) })
-	l.byID.forget(func(n versionName) bool { return locked(n.tenant) })
-}
-
-// Close wipes every key. What is asked for afterwards is ErrKeyUnavailable.
-func (l *Local) Close() {
-	l.active.close()
-	l.byID.close()
-}
-
-// branchHolder is whose branch key protects a record: the merchant's in v1; in
-// v2, where there may be millions of entities, the tenant's, made the entity's
-// own by its secret.
-func branchHolder(c vault.RecordContext) string {
-	if c.Space == vault.SpaceV1 {
-		return c.Holder
-	}
-	return ""
-}
-
-// checkHolderSecret refuses an entity without its secret, which could not be
-// shredded by destroying it, and a secret that is not one.
-func checkHolderSecret(c vault.RecordContext) error {
-	want := 0
-	if c.Space == vault.SpaceV2 {
-		want = ciphertext.KeySize
-	}
-	if n := len(c.HolderSecret); n != want {
-		return fmt.Errorf("secret of the holder has %d bytes, want %d: %w", n, want, vault.ErrCorrupt)
+func (l localWrapper) Usable(tenant string) error {
+	if !l.masters.Unlocked(tenant) {
+		return fmt.Errorf("tenant %q: %w", tenant, vault.ErrLocked)
 	}
 	return nil
 }
 
-func binding(c vault.RecordContext, id vault.KeyID, version uint32) ciphertext.Binding {
-	return ciphertext.Binding{
-		Tenant: c.Tenant, Holder: c.Holder, Space: c.Space.String(), Customer: c.Customer, Reference: c.Reference,
-		Kind: c.Kind.String(), KeyID: uuid.UUID(id), KeyVersion: version,
-		CreatedAt: int64(c.CreatedAt), ExpiresAt: int64(c.ExpiresAt),
-	}
-}
-
-// activeKey returns the key for a purpose, making it if there is none.
-func (l *Local) activeKey(ctx context.Context, tenant, holder string, p vault.Purpose) (*clearKey, error) {
-	return use(ctx, l, l.active, tenant, activeName{tenant, holder, p}, func(ctx context.Context, master secret.Bytes) (vault.WrappedKey, error) {
-		w, err := l.inventory.Active(ctx, tenant, holder, p)
-		if errors.Is(err, vault.ErrNotFound) {
-			w, err = l.create(ctx, master, tenant, holder, p)
-		}
-		switch {
-		case err != nil:
-			return w, fmt.Errorf("%s key: %w", p, err)
-		case w.Tenant != tenant || w.Holder != holder || w.Purpose != p:
-			return w, fmt.Errorf("inventory has key %s for something else than it was asked for: %w", w.ID, vault.ErrCorrupt)
-		case w.State != vault.KeyActive: // what stood in the way of a new one
-			return w, fmt.Errorf("key %s is %s, and there is no active one: %w", w.ID, w.State, vault.ErrKeyUnavailable)
-		}
-		return w, nil
-	})
-}
-
-// keyByID returns the key that a record names.
-func (l *Local) keyByID(ctx context.Context, c vault.RecordContext, id vault.KeyID, version uint32) (*clearKey, error) {
-	return use(ctx, l, l.byID, c.Tenant, versionName{c.Tenant, id, version}, func(ctx context.Context, _ secret.Bytes) (vault.WrappedKey, error) {
-		w, err := l.inventory.ByID(ctx, id, version)
-		switch {
-		case errors.Is(err, vault.ErrNotFound):
-			return w, fmt.Errorf("record names key %s version %d, which is not in the inventory: %w", id, version, vault.ErrCorrupt)
-		case err != nil:
-			return w, fmt.Errorf("key %s: %w", id, err)
-		case w.Tenant != c.Tenant || w.Purpose != vault.PurposeRecord:
-			return w, fmt.Errorf("record names key %s, which is not for it: %w", id, vault.ErrCorrupt)
-		case w.State == vault.KeyDestroyed:
-			return w, fmt.Errorf("key %s is destroyed: %w", id, vault.ErrKeyUnavailable)
-		}
-		return w, nil
-	})
-}
-
-// use gets a key in clear from cache, or finds and unwraps it. A tenant that is
-// locked gets nothing from the cache either.
-func use[K comparable](ctx context.Context, l *Local, cache *keyCache[K], tenant string, name K,
-	find func(context.Context, secret.Bytes) (vault.WrappedKey, error),
-) (*clearKey, error) {
-	unlocked := func() error {
-		if !l.masters.Unlocked(tenant) {
-			return fmt.Errorf("tenant %q: %w", tenant, vault.ErrLocked)
-		}
-		return nil
-	}
-	if err := unlocked(); err != nil {
-		return nil, err
-	}
-	k, err := cache.get(ctx, name, func(ctx context.Context) (*clearKey, error) {
-		master, err := l.masters.Master(tenant)
-		if err != nil {
-			return nil, fmt.Errorf("%w: %w", vault.ErrLocked, err)
-		}
-		defer master.Destroy()
-		w, err := find(ctx, master)
-		if err != nil {
-			return nil, err
-		}
-		return unwrap(master, w)
-	}, unlocked)
+func (l localWrapper) Generate(_ context.Context, w vault.WrappedKey) ([]byte, secret.Bytes, error) {
+	master, err := l.master(w.Tenant)
 	if err != nil {
-		return nil, err
+		return nil, secret.Bytes{}, err
 	}
-	if err := unlocked(); err != nil { // since it was asked first
-		k.release()
-		return nil, err
-	}
-	return k, nil
-}
-
-// create makes a first key version. If another caller was faster, its key is
-// returned.
-func (l *Local) create(ctx context.Context, master secret.Bytes, tenant, holder string, p vault.Purpose) (vault.WrappedKey, error) {
-	w := vault.WrappedKey{
-		ID: vault.NewKeyID(), Tenant: tenant, Holder: holder, Purpose: p, Version: 1,
-		State: vault.KeyActive, Mode: vault.ModeLocal, CreatedAt: vault.MicrosOf(l.now()),
-	}
+	defer master.Destroy()
 	key := secret.Random(ciphertext.KeySize)
-	defer key.Destroy()
-	var err error
-	if w.Wrapped, err = ciphertext.WrapKey(master, keyBinding(w), key); err != nil {
-		return vault.WrappedKey{}, fmt.Errorf("wrap key: %w", err)
+	wrapped, err := ciphertext.WrapKey(master, keyBinding(w), key)
+	if err != nil {
+		key.Destroy()
+		return nil, secret.Bytes{}, fmt.Errorf("wrap key: %w", err)
 	}
-	return l.inventory.Create(ctx, w)
+	return wrapped, key, nil
 }
 
-func unwrap(master secret.Bytes, w vault.WrappedKey) (*clearKey, error) {
-	if w.Mode != vault.ModeLocal {
-		return nil, fmt.Errorf("key %s is in mode %d, not local: %w", w.ID, w.Mode, vault.ErrKeyUnavailable)
+func (l localWrapper) Unwrap(_ context.Context, w vault.WrappedKey) (secret.Bytes, error) {
+	master, err := l.master(w.Tenant)
+	if err != nil {
+		return secret.Bytes{}, err
 	}
+	defer master.Destroy()
 	key, err := ciphertext.UnwrapKey(master, keyBinding(w), w.Wrapped)
 	if err != nil {
-		return nil, fmt.Errorf("key %s does not unwrap under the master key: %w: %w", w.ID, vault.ErrCorrupt, err)
+		return secret.Bytes{}, fmt.Errorf("does not unwrap under the master key: %w: %w", vault.ErrCorrupt, err)
 	}
-	return newClearKey(w.ID, w.Version, key), nil
+	return key, nil
+}
+
+func (l localWrapper) master(tenant string) (secret.Bytes, error) {
+	m, err := l.masters.Master(tenant)
+	if err != nil {
+		return secret.Bytes{}, fmt.Errorf("cannot be unwrapped: %w: %w", vault.ErrLocked, err)
+	}
+	return m, nil
 }
 
 func keyBinding(w vault.WrappedKey) ciphertext.KeyBinding {

@@ -128,7 +128,7 @@ func TestKeyThatARecordNamesIsRefused(t *testing.T) {
 		{name: "of a later version", sealed: with(func(s *vault.Sealed) { s.KeyVersion = 2 }), want: vault.ErrCorrupt, msg: "version 2, which is not in the inventory"},
 		{name: "of another mode", sealed: with(func(s *vault.Sealed) { s.Mode = 9 }), want: vault.ErrCorrupt, msg: "record names mode 9, which no key manager here opens"},
 		{name: "destroyed", sealed: good, change: func(k *vault.WrappedKey) { k.State = vault.KeyDestroyed }, want: vault.ErrKeyUnavailable, msg: "is destroyed"},
-		{name: "wrapped in another mode", sealed: good, change: func(k *vault.WrappedKey) { k.Mode = 2 }, want: vault.ErrKeyUnavailable, msg: "is in mode 2, not local"},
+		{name: "wrapped in another mode", sealed: good, change: func(k *vault.WrappedKey) { k.Mode = 2 }, want: vault.ErrKeyUnavailable, msg: "is in mode aws_kms_envelope, not local"},
 		{name: "with another name", sealed: good, change: func(k *vault.WrappedKey) { k.Holder = "n" }, want: vault.ErrCorrupt, msg: "does not unwrap under the master key"},
 		{name: "cut short", sealed: good, change: func(k *vault.WrappedKey) { k.Wrapped = k.Wrapped[:20] }, want: vault.ErrCorrupt, msg: "does not unwrap under the master key"},
 		{name: "empty", sealed: good, change: func(k *vault.WrappedKey) { k.Wrapped = nil }, want: vault.ErrCorrupt, msg: "does not unwrap under the master key"},

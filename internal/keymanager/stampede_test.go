@@ -79,7 +79,7 @@ func TestColdStampedeOfOpensLoadsOneKey(t *testing.T) {
 func TestNodesThatMakeAKeyAtOnceShareTheFirst(t *testing.T) {
 	t.Parallel()
 	m, inv := newMasters(t, "acme"), newInventory()
-	nodes := []*Local{newLocal(t, m, inv), newLocal(t, m, inv), newLocal(t, m, inv), newLocal(t, m, inv)}
+	nodes := []*Envelope{newLocal(t, m, inv), newLocal(t, m, inv), newLocal(t, m, inv), newLocal(t, m, inv)}
 	for round := range 50 {
 		c := card("acme", fmt.Sprintf("m%d", round))
 		sealed := make([]vault.Sealed, len(nodes))

@@ -149,8 +149,8 @@ func TestMasterKeyIsWipedAfterEachLoad(t *testing.T) {
 	if _, err := l.Seal(t.Context(), card("acme", "o"), text()); err == nil {
 		t.Fatal("the load did not fail")
 	}
-	if len(m.given) != 3 {
-		t.Fatalf("%d master keys given out, want 3", len(m.given))
+	if len(m.given) != 1 { // the other loads did not get that far
+		t.Fatalf("%d master keys given out, want 1", len(m.given))
 	}
 	for i, k := range m.given {
 		if k.Len() != 0 {

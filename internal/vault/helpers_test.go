@@ -71,7 +71,7 @@ type node struct {
 	gate    *vault.Gate
 	tenants *vault.Tenants
 	keeper  *custodian.Keeper
-	local   *keymanager.Local
+	local   *keymanager.Envelope
 }
 
 // open is a master key without custodians.

@@ -56,15 +56,34 @@ type Mode uint8
 
 // The modes. Their numbers are stored.
 const (
-	ModeLocal Mode = 1 // tenant master key under custodian shares
+	ModeLocal       Mode = 1 // tenant master key under custodian shares
+	ModeKMSEnvelope Mode = 2 // branch keys wrapped by AWS KMS
+	ModeKMS         Mode = 3 // each record encrypted by AWS KMS
+	ModePKCS11      Mode = 4 // branch keys wrapped in an HSM
+	ModeExternal    Mode = 5 // Hyperswitch's encryption service
 )
+
+// modeNames are the names used in configuration.
+var modeNames = map[Mode]string{
+	ModeLocal: "local", ModeKMSEnvelope: "aws_kms_envelope", ModeKMS: "aws_kms", ModePKCS11: "pkcs11", ModeExternal: "external",
+}
 
 // String is the name used in configuration.
 func (m Mode) String() string {
-	if m == ModeLocal {
-		return "local"
+	if name, ok := modeNames[m]; ok {
+		return name
 	}
 	return "unknown"
+}
+
+// ParseMode finds a mode by its name in configuration.
+func ParseMode(name string) (Mode, bool) {
+	for m, n := range modeNames {
+		if n == name {
+			return m, true
+		}
+	}
+	return 0, false
 }
 
 // Micros is a time in microseconds since the Unix epoch, UTC, as stored; 0 is never.

@@ -33,7 +33,7 @@ const canary = "canary-5b1c-do-not-print"
 var typesOf = map[string][]reflect.Type{
 	"pan": {reflect.TypeFor[pan.PAN]()},
 	"keymanager": {
-		reflect.TypeFor[keymanager.Local](), reflect.TypeFor[keymanager.LocalOptions](), reflect.TypeFor[keymanager.MasterKeys](),
+		reflect.TypeFor[keymanager.Envelope](), reflect.TypeFor[keymanager.LocalOptions](), reflect.TypeFor[keymanager.MasterKeys](),
 		reflect.TypeFor[keymanager.Inventory](),
 	},
 	"custodian": {
