@@ -39,7 +39,7 @@ const (
 	ConnectNetworkErrors      = "NETWORK_ERRORS"
 	ConnectClusterNotFound    = "CLUSTER_NOT_FOUND"
 	ConnectInsufficientHSMs   = "INSUFFICIENT_CLOUDHSM_HSMS"
-	ConnectInvalidCredentials = "INVALID_CREDENTIALS" //nolint:gosec // no credential
+	ConnectInvalidCredentials = "INVALID_CREDENTIALS"
 	ConnectUserLockedOut      = "USER_LOCKED_OUT"
 	ConnectUserLoggedIn       = "USER_LOGGED_IN"
 	ConnectUserNotFound       = "USER_NOT_FOUND"
@@ -122,7 +122,7 @@ func (cs *connections) known() map[keyStoreName]*connection {
 // using it.
 func (cn *connection) logout() {
 	if c, can := cn.backend.(io.Closer); can {
-		c.Close() //nolint:errcheck // the device is given up
+		c.Close()
 	}
 	cn.backend = nil
 }
@@ -255,7 +255,7 @@ func (s *Service) finishConnecting(ctx context.Context, ks *KeyStore) {
 	})
 	if now == nil {
 		if c, can := b.(io.Closer); can {
-			c.Close() //nolint:errcheck // never used
+			c.Close()
 		}
 		if err != nil {
 			s.log.WarnContext(ctx, "outcome of connecting a custom key store not written", slog.String("key_store", ks.ID), slog.Any("error", err))

@@ -243,7 +243,7 @@ func vetMaterial(s keyspec.Spec, material secret.Bytes) error {
 func importedMaterialID(with secret.Bytes, keyID string, material secret.Bytes) string {
 	h := hmac.New(sha256.New, with.Expose())
 	b := ciphertext.Context("cardea kms imported material v1", []byte(keyID), material.Expose())
-	h.Write(b) //nolint:errcheck // never fails
+	h.Write(b)
 	secret.Wipe(b)
 	return hex.EncodeToString(h.Sum(nil))
 }

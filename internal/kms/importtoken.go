@@ -43,7 +43,7 @@ func tokenLabel(arn string) string { return "cardea kms import token v1 " + arn 
 func (t *importToken) payload() secret.Bytes {
 	b := make([]byte, 0, tokenHeader+t.private.Len())
 	b = append(b, byte(slices.Index(wrappingAlgorithms, t.algorithm)+1), byte(slices.Index(wrappingSpecs, t.spec)+1))
-	b = binary.BigEndian.AppendUint64(b, uint64(t.validTo.Unix())) //nolint:gosec // after 1970
+	b = binary.BigEndian.AppendUint64(b, uint64(t.validTo.Unix()))
 	return secret.New(append(b, t.private.Expose()...))
 }
 
@@ -60,7 +60,7 @@ func parseToken(b []byte) (*importToken, error) {
 	if a < 0 || a >= len(wrappingAlgorithms) || s < 0 || s >= len(wrappingSpecs) || unix >= year10000 {
 		return nil, errToken
 	}
-	return &importToken{wrappingAlgorithms[a], wrappingSpecs[s], time.Unix(int64(unix), 0).UTC(), secret.New(b[tokenHeader:])}, nil //nolint:gosec // below 10^12
+	return &importToken{wrappingAlgorithms[a], wrappingSpecs[s], time.Unix(int64(unix), 0).UTC(), secret.New(b[tokenHeader:])}, nil
 }
 
 // seal makes the token for the key with the ARN.
