@@ -3,10 +3,15 @@ GO      ?= go
 FUZZTIME ?= 30s
 LINT    := $(GO) tool -modfile=tools/go.mod golangci-lint
 
-.PHONY: build test race fips crash fuzz bench bench-large lint vet fmt vuln demo docs-test ci
+.PHONY: build pkcs11 test race fips crash fuzz bench bench-large lint vet fmt vuln demo docs-test ci
 
 build: ## the one binary, no cgo
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags="-s -w" -o bin/cardea ./cmd/cardea
+
+pkcs11: ## the binary with PKCS #11 (cgo), and the tests of it on SoftHSM
+	CGO_ENABLED=1 $(GO) vet -tags pkcs11 ./...
+	CGO_ENABLED=1 $(GO) build -tags pkcs11 -trimpath -ldflags="-s -w" -o bin/cardea-pkcs11 ./cmd/cardea
+	CGO_ENABLED=1 $(GO) test -tags pkcs11 ./internal/hsm/... ./internal/app/...
 
 test: ## what the README says
 	$(GO) test ./...

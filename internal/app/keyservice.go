@@ -59,7 +59,7 @@ func newKeyService(ctx context.Context, cfg config.Config, o Options, registry p
 	}); err != nil {
 		return k, err
 	}
-	stores, err := keyStores(cfg)
+	stores, err := keyStores(cfg, o)
 	if err != nil {
 		return k, err
 	}
@@ -144,12 +144,4 @@ func (k *KeyService) Close() error {
 		k.soft.Close()
 	}
 	return errors.Join(err, k.Node.Close())
-}
-
-// keyStores are the clusters that custom key stores can name, nil if there are none.
-func keyStores(cfg config.Config) (kms.KeyStores, error) {
-	if len(cfg.KeyService.Clusters) == 0 {
-		return nil, nil //nolint:nilnil // none is an answer
-	}
-	return nil, errors.New("key_service.clusters: this program was built without PKCS #11: build it with 'go build -tags pkcs11'")
 }
