@@ -38,7 +38,8 @@ type servers map[string]*server
 type server struct {
 	name           string
 	cmd            *exec.Cmd
-	vault, ops     string // addresses
+	vault, ops     string // addresses; vault is empty where none is served
+	keys           string // address of the key service, likewise
 	stdout, stderr lockedBuffer
 	exited         chan struct{} // closed when err is set
 	err            error
@@ -64,19 +65,19 @@ func (b *lockedBuffer) String() string {
 
 var (
 	servingLine = regexp.MustCompile(`(?m)^\{.*"msg":"serving".*$`)
-	greeting    = regexp.MustCompile(`(?m)^vault +(\S+)\nmetrics +(\S+)/metrics`)
+	greeting    = regexp.MustCompile(`(?m)^vault +(\S+)\nkey service +(\S+) .*\nmetrics +(\S+)/metrics`)
 )
 
 // addresses looks into what the process has written so far for where it listens.
 func (s *server) addresses() bool {
 	if m := greeting.FindStringSubmatch(s.stdout.String()); m != nil {
-		s.vault, s.ops = m[1], m[2]
+		s.vault, s.keys, s.ops = m[1], m[2], m[3]
 	}
-	var line struct{ Vault, Ops string }
+	var line struct{ Vault, Keys, Ops string }
 	if m := servingLine.FindString(s.stderr.String()); m != "" && json.Unmarshal([]byte(m), &line) == nil {
-		s.vault, s.ops = line.Vault, line.Ops
+		s.vault, s.keys, s.ops = line.Vault, line.Keys, line.Ops
 	}
-	return s.vault != ""
+	return s.ops != ""
 }
 
 // begin starts cardea and waits until it says where it listens.
@@ -152,8 +153,8 @@ func environment(ts *testscript.TestScript) []string {
 	return strings.Split(strings.TrimSpace(ts.ReadFile("stdout")), "\n")
 }
 
-// launch NAME ARG...: runs 'cardea ARG...' in the background and sets $NAME_url
-// and $NAME_ops. It ends with the script.
+// launch NAME ARG...: runs 'cardea ARG...' in the background and sets $NAME_url,
+// $NAME_keys and $NAME_ops. It ends with the script.
 func cmdLaunch(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: launch NAME ARG...")
@@ -166,6 +167,7 @@ func cmdLaunch(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	of(ts)[s.name] = s
 	ts.Setenv(s.name+"_url", s.vault)
+	ts.Setenv(s.name+"_keys", s.keys)
 	ts.Setenv(s.name+"_ops", s.ops)
 }
 
@@ -374,17 +376,21 @@ func cmdInflight(ts *testscript.TestScript, neg bool, args []string) {
 	fmt.Fprintf(ts.Stdout(), "%s\n%s\n", res.Status, answer)
 }
 
-// paste NAME [CURL]: executes the lines that 'cardea dev' printed to be pasted, in a
-// shell where curl is CURL.
+// paste NAME [bare]: executes the lines that 'cardea dev' printed to be pasted, in a
+// shell. Lines with aws do nothing where it is not installed. A bare machine has
+// neither curl, for which there is a stand-in, nor aws.
 func cmdPaste(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) < 1 {
-		ts.Fatalf("usage: paste NAME [CURL]")
+	if neg || len(args) < 1 || len(args) > 1 && args[1] != "bare" {
+		ts.Fatalf("usage: paste NAME [bare]")
 	}
 	var script strings.Builder
-	if len(args) > 1 {
-		fmt.Fprintf(&script, "curl() { %s \"$@\"; }\n", args[1])
-	} else if _, err := exec.LookPath("curl"); err != nil {
+	bare := len(args) > 1
+	if _, err := exec.LookPath("curl"); bare || err != nil {
 		script.WriteString("curl() { cardea-curl \"$@\"; }\n")
+	}
+	if bare || !hasAWS() {
+		ts.Logf("lines with aws are not run: this machine has no AWS command line")
+		script.WriteString(noAWS)
 	}
 	for line := range strings.Lines(named(ts, args[0]).stdout.String()) {
 		if rest, ok := strings.CutPrefix(line, "  "); ok {

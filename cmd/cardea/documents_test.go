@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -110,7 +111,11 @@ func TestDocumentsCommands(t *testing.T) {
 const preamble = `
 cardea() {
 	case "$1 ${2-}" in "custodian unlock" | "custodian status")
-		case " $* " in *" --url "*) ;; *) set -- "$@" --url "$VAULT" ;; esac ;;
+		case " $* " in
+		*" --url "*) ;;
+		*" --tenant key-service "*) set -- "$@" --url "$KEYS" ;;
+		*) set -- "$@" --url "$VAULT" ;;
+		esac ;;
 	esac
 	command cardea "$@"
 }
@@ -127,10 +132,16 @@ func runDocument(t *testing.T, name string, todo []block) {
 			t.Fatal(err)
 		}
 	}
-	vault, ops := freeAddress(t), freeAddress(t)
-	env := append(os.Environ(), "VAULT=http://"+vault, "HOME="+dir,
-		"CARDEA__VAULT__LISTEN="+vault, "CARDEA__OPS__LISTEN="+ops, "CARDEA__LIMITS__CUSTODIAN_ATTEMPTS_PER_MINUTE=60")
-	elsewhere := strings.NewReplacer("go run ./cmd/cardea", "cardea", "127.0.0.1:8080", vault, "127.0.0.1:9464", ops)
+	vault, keys, ops := freeAddress(t), freeAddress(t), freeAddress(t)
+	env := append(os.Environ(), "VAULT=http://"+vault, "KEYS=http://"+keys, "HOME="+dir,
+		"CARDEA__LIMITS__CUSTODIAN_ATTEMPTS_PER_MINUTE=60")
+	preamble := preamble
+	if !hasAWS() {
+		t.Logf("%s: lines with aws are not run: this machine has no AWS command line", name)
+		preamble += noAWS
+	}
+	elsewhere := strings.NewReplacer("go run ./cmd/cardea", "cardea",
+		"127.0.0.1:8080", vault, "127.0.0.1:4599", keys, "127.0.0.1:9464", ops, "127.0.0.1:9465", freeAddress(t))
 	for _, b := range todo {
 		at := fmt.Sprintf("%s:%d", name, b.line)
 		if strings.TrimSpace(b.text) == suite {
@@ -144,10 +155,10 @@ func runDocument(t *testing.T, name string, todo []block) {
 		if m := serverLine.FindStringSubmatch(text); m != nil {
 			args := strings.Fields(m[1])
 			if args[0] == "dev" {
-				args = append(args, "--listen", vault, "--ops", ops)
+				args = append(args, "--listen", vault, "--keys", keys, "--ops", ops)
 			}
 			s := &server{name: at}
-			err := s.begin(dir, env, args...)
+			err := s.begin(dir, append(env, listeners(dir, args, vault, ops)...), args...)
 			if s.cmd.Process != nil {
 				defer endOfDocument(t, s)
 			}
@@ -165,6 +176,20 @@ func runDocument(t *testing.T, name string, todo []block) {
 			t.Fatalf("%s: %v\n%s\n%s", at, err, b.text, out)
 		}
 	}
+}
+
+// listeners are settings that move the default addresses of a server, unless its
+// configuration says where it listens.
+func listeners(dir string, args []string, vault, ops string) []string {
+	i := slices.Index(args, "--config")
+	if i < 0 || i+1 == len(args) {
+		return nil
+	}
+	text, err := os.ReadFile(filepath.Join(dir, args[i+1]))
+	if err != nil || strings.Contains(string(text), "\nlisten = ") {
+		return nil // or the server itself says what is wrong
+	}
+	return []string{"CARDEA__VAULT__LISTEN=" + vault, "CARDEA__OPS__LISTEN=" + ops}
 }
 
 func endOfDocument(t *testing.T, s *server) {

@@ -63,6 +63,8 @@ func TestScripts(t *testing.T) {
 			"certificates": cmdCertificates,
 			"sqlite":       cmdSQLite,
 			"occupy":       cmdOccupy,
+			"awskms":       cmdAWSKMS,
+			"member":       cmdMember,
 		},
 	}
 	// Scripts wait for conditions; this is when to give up on one that never comes.

@@ -27,6 +27,9 @@ import (
 type Options struct {
 	Logger *slog.Logger
 	Now    func() time.Time
+	// MakesCustodians says that the caller makes custodians where there are none yet,
+	// so that nobody needs to be told.
+	MakesCustodians bool
 }
 
 // App is Cardea in one process: a vault, a key service, or both, and the

@@ -72,7 +72,13 @@ func (n *Node) sealOf(ctx context.Context, name string, t config.Tenant) (custod
 	}
 	s, err := n.ceremonies.Seal(ctx, name)
 	if errors.Is(err, vault.ErrNotFound) {
-		n.log.WarnContext(ctx, "tenant has no master key yet: make one with 'cardea custodian init'", slog.String("tenant", name))
+		switch {
+		case n.makesCustodians:
+		case name == config.KeyServiceTenant:
+			n.log.WarnContext(ctx, "key service has no root key yet: make one with 'cardea custodian init --tenant key-service'")
+		default:
+			n.log.WarnContext(ctx, "tenant has no master key yet: make one with 'cardea custodian init'", slog.String("tenant", name))
+		}
 		return noSeal{name}, nil
 	}
 	return s, err
@@ -153,14 +159,20 @@ func (p plainMaster) Open([]custodian.Part) (secret.Bytes, error) {
 // noSeal is a tenant whose custodians have not been made.
 type noSeal struct{ tenant string }
 
-var errNoSeal error = &vault.ValidationError{Field: "tenant", Reason: "has no master key yet: make one with 'cardea custodian init'"}
+func (s noSeal) err() error {
+	hint := "has no master key yet: make one with 'cardea custodian init'"
+	if s.tenant == config.KeyServiceTenant {
+		hint = "has no root key yet: make one with 'cardea custodian init --tenant key-service'"
+	}
+	return &vault.ValidationError{Field: "tenant", Reason: hint}
+}
 
 func (s noSeal) Info() custodian.Info {
 	return custodian.Info{Tenant: s.tenant, Form: custodian.FormShares, Threshold: 1}
 }
-func (noSeal) Check(custodian.Part) error { return errNoSeal }
+func (s noSeal) Check(custodian.Part) error { return s.err() }
 
-func (noSeal) Open([]custodian.Part) (secret.Bytes, error) { return secret.Bytes{}, errNoSeal }
+func (s noSeal) Open([]custodian.Part) (secret.Bytes, error) { return secret.Bytes{}, s.err() }
 
 // lockingKeeper wipes a tenant's keys in clear when it is locked.
 type lockingKeeper struct {

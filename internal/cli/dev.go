@@ -67,8 +67,9 @@ func (c devCommand) greet(p *Process, d *devApp) {
 	curl := func(path, body string) string {
 		return fmt.Sprintf("curl -s %s%s -H 'content-type: application/json' -H 'x-tenant-id: %s' -d '%s'", url, path, devTenant, body)
 	}
+	aws := "aws --endpoint-url " + keys + " kms"
 	fmt.Fprintf(p.Stdout, `
-*** DEV MODE: this vault and its key service have unsealed themselves with the shares in
+*** DEV MODE: this vault and its key service have unsealed themselves with shares that are in
 *** %s
 *** and speak plain HTTP to everyone on this machine. Never put a real card into it.
 
@@ -88,22 +89,22 @@ Store a card, store it again, read it back:
 Make a key and use it, with AWS's command line or any AWS SDK:
 
   export AWS_SHARED_CREDENTIALS_FILE=%s
-  aws --endpoint-url %s kms create-key --description 'KEK of the dev vault'
-  aws --endpoint-url %s kms create-alias --alias-name alias/dev --target-key-id "$(aws --endpoint-url %s kms list-keys --query 'Keys[0].KeyId' --output text)"
-  aws --endpoint-url %s kms generate-data-key --key-id alias/dev --key-spec AES_256 --encryption-context tenant=dev
+  KEY=$(%s create-key --description 'KEK of the dev vault' --query KeyMetadata.Arn --output text)
+  %s generate-data-key --key-id "$KEY" --key-spec AES_256 --encryption-context tenant=dev
 
-See who did what, and that nobody changed the log:
+See who did what, and that nobody changed the logs:
 
   %s audit show --data-dir %s
   %s audit show --data-dir %s --key-service
   %s audit verify --data-dir %s
+  %s audit verify --data-dir %s --key-service
 
 Stop with Ctrl-C.
-`, filepath.Join(c.DataDir, devSharesFile), url, keys, d.OpsURL(), d.OpsURL(),
+`, c.DataDir, url, keys, d.OpsURL(), d.OpsURL(),
 		curl("/cards/add", devCard), curl("/cards/add", devCard), curl("/cards/add", devCard),
 		curl("/cards/retrieve", `{"merchant_id":"shop","merchant_customer_id":"alice","card_reference":"'$REF'"}`),
-		quoted(filepath.Join(c.DataDir, devCredentialsFile)), keys, keys, keys, keys,
-		self, dir, self, dir, self, dir)
+		quoted(filepath.Join(c.DataDir, devCredentialsFile)), aws, aws,
+		self, dir, self, dir, self, dir, self, dir)
 }
 
 // invocation is how a line to paste calls this program.
@@ -189,7 +190,7 @@ func startDev(ctx context.Context, p *Process, o devOptions) (*devApp, error) {
 	if err != nil {
 		return nil, err
 	}
-	a, err := app.New(ctx, cfg, app.Options{Logger: log, Now: p.Now})
+	a, err := app.New(ctx, cfg, app.Options{Logger: log, Now: p.Now, MakesCustodians: true})
 	if err != nil {
 		return nil, err
 	}
