@@ -13,7 +13,7 @@ import (
 )
 
 // usageBatch is how many last uses share a transaction.
-const usageBatch = 512
+const usageBatch = 128
 
 // KeyService keeps the state of the key service in a Store, beside the audit log.
 // It implements kms.Store. Times come back to the nanosecond, in the zone in which
@@ -64,37 +64,69 @@ func (k *KeyService) Update(ctx context.Context, fn func(kms.Tx) error) error {
 
 // PutUsage implements kms.Store. Uses of keys that are gone are left out.
 func (k *KeyService) PutUsage(ctx context.Context, us []kms.Usage) error {
-	const merge = `INSERT INTO kms_usage (key_row, used_at, doc)
-		SELECT id, $4, $5 FROM kms_key WHERE account = $1 AND region = $2 AND key_id = $3
-		ON CONFLICT (key_row) DO UPDATE SET used_at = excluded.used_at, doc = excluded.doc
-		WHERE excluded.used_at > kms_usage.used_at`
 	if k.s.com == nil {
 		return ErrReadOnly
 	}
-	us = slices.Clone(us)
-	// In one order everywhere: nodes must not wait for each other in a circle.
-	slices.SortStableFunc(us, func(a, b kms.Usage) int { return compareRefs(a.Key, b.Key) })
-	var lists [][]any
+	us = latestUses(us)
+	docs := make([][]byte, len(us))
 	for i := range us {
 		u := &us[i]
-		doc, err := encodeDoc(u)
+		err := checkText(u.Key.Account, u.Key.Region, u.Key.ID)
+		if err == nil {
+			docs[i], err = encodeDoc(u)
+		}
 		if err != nil {
 			return fmt.Errorf("last use of key %s: %w", u.Key.ID, err)
 		}
-		if err := checkText(u.Key.Account, u.Key.Region, u.Key.ID); err != nil {
-			return err
-		}
-		lists = append(lists, []any{u.Key.Account, u.Key.Region, u.Key.ID, u.At.UnixMicro(), doc})
 	}
-	for batch := range slices.Chunk(lists, usageBatch) {
+	for len(us) > 0 {
+		n := min(len(us), usageBatch)
 		err := k.s.com.closure(ctx, func(ctx context.Context, c session, _ head) ([]audit.Sealed, error) {
-			return nil, execAll(ctx, c, merge, batch)
+			return nil, mergeUses(ctx, c, us[:n], docs[:n])
 		})
 		if err != nil {
 			return keyServiceError(err)
 		}
+		us, docs = us[n:], docs[n:]
 	}
 	return nil
+}
+
+// latestUses is the latest use of each key, in the order of the keys: nodes that
+// write at the same time must not wait for each other in a circle.
+func latestUses(us []kms.Usage) []kms.Usage {
+	us = slices.Clone(us)
+	slices.SortStableFunc(us, func(a, b kms.Usage) int {
+		return cmp.Or(compareRefs(a.Key, b.Key), b.At.Compare(a.At))
+	})
+	return slices.CompactFunc(us, func(a, b kms.Usage) bool { return a.Key == b.Key })
+}
+
+// mergeUses writes uses of different keys, in one statement where each would be a
+// round trip.
+func mergeUses(ctx context.Context, s session, us []kms.Usage, docs [][]byte) error {
+	const later = ` ON CONFLICT (key_row) DO UPDATE SET used_at = excluded.used_at, doc = excluded.doc
+		WHERE excluded.used_at > kms_usage.used_at`
+	if _, is := s.(*postgresWriter); !is {
+		for i := range us {
+			_, err := s.exec(ctx, `INSERT INTO kms_usage (key_row, used_at, doc)
+				SELECT id, $4, $5 FROM kms_key WHERE account = $1 AND region = $2 AND key_id = $3`+later,
+				us[i].Key.Account, us[i].Key.Region, us[i].Key.ID, us[i].At.UnixMicro(), docs[i])
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	var accounts, regions, ids []string
+	var ats []int64
+	for _, u := range us {
+		accounts, regions, ids, ats = append(accounts, u.Key.Account), append(regions, u.Key.Region), append(ids, u.Key.ID), append(ats, u.At.UnixMicro())
+	}
+	_, err := s.exec(ctx, `INSERT INTO kms_usage (key_row, used_at, doc)
+		SELECT k.id, u.used_at, u.doc FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bytea[]) AS u (account, region, key_id, used_at, doc)
+		JOIN kms_key k ON k.account = u.account AND k.region = u.region AND k.key_id = u.key_id`+later, accounts, regions, ids, ats, docs)
+	return err
 }
 
 func compareRefs(a, b kms.KeyRef) int {

@@ -173,3 +173,26 @@ func BenchmarkCreateGrant64(b *testing.B) {
 		})
 	})
 }
+
+// BenchmarkPutUsage is the last uses of 10,000 keys, again and again.
+func BenchmarkPutUsage(b *testing.B) {
+	eachBench(b, func(b *testing.B, db storetest.Database) {
+		url := db.URL(b)
+		ks := store.NewKeyService(storetest.Open(b, url))
+		refs, err := storetest.SeedKeys(b.Context(), url, storetest.Key(), 10_000)
+		if err != nil {
+			b.Fatal(err)
+		}
+		us := usages(refs)
+		b.ResetTimer()
+		for range b.N {
+			for i := range us {
+				us[i].At = us[i].At.Add(time.Second)
+			}
+			if err := ks.PutUsage(b.Context(), us); err != nil {
+				b.Fatal(err)
+			}
+		}
+		b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N*len(us)), "µs/key")
+	})
+}
