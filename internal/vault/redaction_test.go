@@ -34,7 +34,7 @@ var typesOf = map[string][]reflect.Type{
 	"pan": {reflect.TypeFor[pan.PAN]()},
 	"keymanager": {
 		reflect.TypeFor[keymanager.Envelope](), reflect.TypeFor[keymanager.LocalOptions](), reflect.TypeFor[keymanager.MasterKeys](),
-		reflect.TypeFor[keymanager.Inventory](),
+		reflect.TypeFor[keymanager.Inventory](), reflect.TypeFor[keymanager.Wrapper](), reflect.TypeFor[keymanager.Options](),
 	},
 	"custodian": {
 		reflect.TypeFor[custodian.Part](), reflect.TypeFor[custodian.Keeper](), reflect.TypeFor[custodian.Seal](), reflect.TypeFor[custodian.HyperswitchSeal](),
