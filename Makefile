@@ -31,7 +31,7 @@ fuzz: ## FUZZTIME for each fuzz target
 bench: ## the server against its bounds, in one run; prints ratios
 	$(GO) run ./bench
 
-bench-large: ## the same at 10 million rows (takes about an hour)
+bench-large: ## the same at 10 million rows, 100,000 keys and 1 million grants (takes about an hour)
 	$(GO) run ./bench -rows 10000000
 
 lint: vet ## golangci-lint at the version in tools/go.mod

@@ -21,6 +21,8 @@ type result struct {
 	Elapsed  time.Duration
 	P50, P99 time.Duration
 	CPU      time.Duration // of the server, a request
+
+	latencies []time.Duration // sorted
 }
 
 func (r result) rate() float64 { return float64(r.Requests) / r.Elapsed.Seconds() }
@@ -53,11 +55,26 @@ func load(addr string, conns int, d time.Duration, next func(buf []byte, worker,
 	}
 	wg.Wait()
 	total.Elapsed = time.Since(start)
+	total.rank(latencies)
+	return total, failure
+}
+
+// rank takes the latencies and finds those that are told.
+func (r *result) rank(latencies []time.Duration) {
 	slices.Sort(latencies)
 	if n := len(latencies); n > 0 {
-		total.P50, total.P99 = latencies[n/2], latencies[n*99/100]
+		r.P50, r.P99 = latencies[n/2], latencies[n*99/100]
 	}
-	return total, failure
+	r.latencies = latencies
+}
+
+// plus is two runs taken together.
+func (r result) plus(more result) result {
+	n := r.Requests + more.Requests
+	sum := result{Requests: n, Failed: r.Failed + more.Failed, Elapsed: r.Elapsed + more.Elapsed}
+	sum.CPU = (r.CPU*time.Duration(r.Requests) + more.CPU*time.Duration(more.Requests)) / time.Duration(max(n, 1))
+	sum.rank(append(r.latencies, more.latencies...))
+	return sum
 }
 
 func worker(addr string, w int, end time.Time, next func([]byte, int, int) []byte) (n, bad int, lat []time.Duration, err error) {
@@ -144,7 +161,13 @@ type conn struct {
 // do posts a body and returns the answer's, which must be a 200.
 func (c *conn) do(path string, body []byte) ([]byte, error) {
 	c.buf = post(c.buf[:0], path, body)
-	if _, err := c.Write(c.buf); err != nil {
+	return c.send(c.buf)
+}
+
+// send sends a whole request and returns the body of its answer, which must be a
+// 200.
+func (c *conn) send(request []byte) ([]byte, error) {
+	if _, err := c.Write(request); err != nil {
 		return nil, err
 	}
 	res, err := http.ReadResponse(c.r, nil)

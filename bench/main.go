@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"syscall"
 	"text/tabwriter"
 	"time"
 )
@@ -24,6 +25,11 @@ type options struct {
 	rows      int
 	databases string
 	quick     bool
+
+	keys      bool // the key service alone
+	localKMS  string
+	kmsKeys   int
+	kmsGrants int
 }
 
 func (o options) window() time.Duration { return time.Duration(o.seconds * float64(time.Second)) }
@@ -35,12 +41,27 @@ func main() {
 	flag.IntVar(&o.rows, "rows", 1_000_000, "rows of the large store; 0 leaves it out")
 	flag.StringVar(&o.databases, "databases", "sqlite,postgres", "databases to measure")
 	flag.BoolVar(&o.quick, "quick", false, "a second each, no large store: shows that the benchmark runs")
+	flag.BoolVar(&o.keys, "keys", false, "measure the key service alone")
+	flag.StringVar(&o.localKMS, "local-kms", "", "binary of github.com/nsmithuk/local-kms to compare the key service with")
+	flag.IntVar(&o.kmsKeys, "kms-keys", 5000, "keys of the key service's large store; 0 leaves it out")
+	flag.IntVar(&o.kmsGrants, "kms-grants", 20_000, "grants in it")
+	large := flag.Bool("large", false, "100,000 keys and 1 million grants in the key service's large store")
 	flag.Parse()
 	if o.quick {
-		o.seconds, o.rows = 1, 0
+		o.seconds, o.rows, o.kmsKeys = 1, 0, 0
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	if *large {
+		o.kmsKeys, o.kmsGrants = 100_000, 1_000_000
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	if key, ok := os.LookupEnv(boundVariable); ok {
+		if err := serveBound(ctx, key); err != nil {
+			fmt.Fprintln(os.Stderr, "bench: bound:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	if err := run(ctx, o); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
@@ -75,7 +96,10 @@ func (r *report) print() {
 	tw := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(tw, "what\tper s\tbound\tratio\tp50 ms\tp99 ms\tserver CPU µs\tnote\t")
 	for _, x := range r.rows {
-		bound, ratio, p50, p99, cpu := "", "", "", "", ""
+		rate, bound, ratio, p50, p99, cpu := "", "", "", "", "", ""
+		if x.rate > 0 {
+			rate = fmt.Sprintf("%.0f", x.rate)
+		}
 		if x.cpu > 0 {
 			cpu = fmt.Sprintf("%.1f", float64(x.cpu)/float64(time.Microsecond))
 		}
@@ -85,7 +109,7 @@ func (r *report) print() {
 		if x.p99 > 0 {
 			p50, p99 = ms(x.p50), ms(x.p99)
 		}
-		fmt.Fprintf(tw, "%s\t%.0f\t%s\t%s\t%s\t%s\t%s\t%s\t\n", x.what, x.rate, bound, ratio, p50, p99, cpu, x.note)
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t\n", x.what, rate, bound, ratio, p50, p99, cpu, x.note)
 	}
 	tw.Flush()
 }
@@ -104,13 +128,27 @@ func run(ctx context.Context, o options) error {
 	}
 	var r report
 	defer r.print()
+	if !o.keys {
+		if err := measureVault(ctx, o, &r, exe, dir); err != nil {
+			return err
+		}
+	}
+	for _, db := range strings.Split(o.databases, ",") {
+		if err := measureKeys(ctx, o, &r, exe, dir, db); err != nil {
+			return fmt.Errorf("key service on %s: %w", db, err)
+		}
+	}
+	return measureLocalKMS(ctx, o, &r, dir)
+}
+
+func measureVault(ctx context.Context, o options, r *report, exe, dir string) error {
 	for _, db := range strings.Split(o.databases, ",") {
 		var err error
 		switch db {
 		case "sqlite":
-			err = measureSQLite(ctx, o, &r, exe, dir)
+			err = measureSQLite(ctx, o, r, exe, dir)
 		case "postgres":
-			err = measurePostgres(ctx, o, &r, exe, dir)
+			err = measurePostgres(ctx, o, r, exe, dir)
 		default:
 			err = fmt.Errorf("unknown database %q", db)
 		}
@@ -118,8 +156,8 @@ func run(ctx context.Context, o options) error {
 			return fmt.Errorf("%s: %w", db, err)
 		}
 	}
-	if err := measureEnvelope(ctx, o, &r, exe, dir); err != nil {
+	if err := measureEnvelope(ctx, o, r, exe, dir); err != nil {
 		return fmt.Errorf("envelope: %w", err)
 	}
-	return measureKeyCache(&r)
+	return measureKeyCache(r)
 }

@@ -85,9 +85,14 @@ func start(ctx context.Context, exe string, o serverOptions) (*server, error) {
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		return nil, err
 	}
+	return launch(ctx, exe, config, "vault", o.batch)
+}
+
+// launch runs 'cardea serve' and waits until it tells where the part serves.
+func launch(ctx context.Context, exe, config, part string, env ...string) (*server, error) {
 	cmd := exec.CommandContext(ctx, exe, "serve", "--config", config)
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-	cmd.Env = append(os.Environ(), o.batch)
+	cmd.Env = append(os.Environ(), env...)
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
 		return nil, err
@@ -100,14 +105,12 @@ func start(ctx context.Context, exe string, o serverOptions) (*server, error) {
 	lines := bufio.NewScanner(stderr)
 	for lines.Scan() {
 		seen.WriteString(lines.Text() + "\n")
-		var line struct {
-			Msg   string `json:"msg"`
-			Vault string `json:"vault"`
-		}
-		if json.Unmarshal(lines.Bytes(), &line) != nil || line.Msg != "serving" {
+		line := map[string]any{}
+		if json.Unmarshal(lines.Bytes(), &line) != nil || line["msg"] != "serving" {
 			continue
 		}
-		u, err := url.Parse(line.Vault)
+		address, _ := line[part].(string)
+		u, err := url.Parse(address)
 		if err != nil {
 			return nil, err
 		}

@@ -1,0 +1,150 @@
+package main
+
+import (
+	"context"
+	"encoding/base64"
+	"fmt"
+	"path/filepath"
+	"time"
+)
+
+// keyOperations are what is measured, in this order: Decrypt opens what Encrypt has
+// sealed.
+var keyOperations = []string{"Encrypt", "Decrypt", "GenerateDataKey"}
+
+// cuts is into how many parts a comparison is cut, in which the two take turns:
+// what else the machine does falls on both.
+const cuts = 5
+
+// keyConns are the numbers of connections that are measured.
+func (o options) keyConns() []int {
+	if o.quick {
+		return []int{64}
+	}
+	return []int{1, 16, 64}
+}
+
+// keyRing is how many requests are signed for a measurement, on how many keys.
+const (
+	keyRing  = 512
+	keyCount = 64
+)
+
+// measureKeys measures the key service on one database beside its bound: the same
+// handler without policy, audit log and store.
+func measureKeys(ctx context.Context, o options, r *report, exe, dir, db string) error {
+	name, database := "SQLite", "sqlite"
+	if db == "postgres" {
+		var err error
+		name = "PostgreSQL"
+		if database, err = postgres(ctx, "bench_keys"); err != nil {
+			return err
+		}
+	}
+	dir = filepath.Join(dir, "keys-"+db)
+	s, err := startKeys(ctx, exe, dir, database)
+	if err != nil {
+		return err
+	}
+	if err := s.bootstrap(ctx); err != nil {
+		return err
+	}
+	least, err := startBound(ctx, s.root)
+	if err != nil {
+		return err
+	}
+	arns, err := s.createKeys(keyCount)
+	if err != nil {
+		return err
+	}
+	for _, op := range keyOperations {
+		ours, err := operationRing(s.root, s.addr, op, arns)
+		if err != nil {
+			return err
+		}
+		theirs, err := operationRing(s.root, least.addr, op, arns)
+		if err != nil {
+			return err
+		}
+		for _, conns := range o.keyConns() {
+			got, most, err := versus(o, conns, turn{s.server, ours}, turn{least, theirs})
+			if err != nil {
+				return fmt.Errorf("%s: %w", op, err)
+			}
+			r.add(row{
+				what: fmt.Sprintf("KMS %s %s, %s", name, op, connections(conns)), bound: most.rate(),
+				note: fmt.Sprintf("bound: p50 %s ms, p99 %s ms, CPU %.1f µs", ms(most.P50), ms(most.P99), float64(most.CPU)/float64(time.Microsecond)),
+			}.with(got))
+		}
+	}
+	if err := least.stop(); err != nil {
+		return err
+	}
+	if err := measureSDK(ctx, o, r, "KMS "+name, "http://"+s.addr, s.root, arns[0]); err != nil {
+		return err
+	}
+	if err := s.stop(); err != nil {
+		return err
+	}
+	return measureKeyScale(ctx, o, r, exe, dir, name, db)
+}
+
+func connections(n int) string {
+	if n == 1 {
+		return "1 connection"
+	}
+	return fmt.Sprintf("%d connections", n)
+}
+
+// benchContext is the encryption context of all requests, of two pairs.
+const benchContext = `"EncryptionContext":{"purpose":"branch-key","tenant":"acme"}`
+
+// operationRing are requests on keys in turn.
+func operationRing(k accessKey, addr, op string, arns []string) (ring, error) {
+	body := func(i int) []byte { return encryptBody(arns[i%len(arns)]) }
+	switch op {
+	case "GenerateDataKey":
+		body = func(i int) []byte {
+			return fmt.Appendf(nil, `{%s,"KeyId":"%s","KeySpec":"AES_256"}`, benchContext, arns[i%len(arns)])
+		}
+	case "Decrypt":
+		blobs, err := ask[struct{ CiphertextBlob []byte }](k, addr, "Encrypt", 4, keyRing, body)
+		if err != nil {
+			return nil, err
+		}
+		body = func(i int) []byte {
+			return fmt.Appendf(nil, `{"CiphertextBlob":"%s",%s,"KeyId":"%s"}`, base64.StdEncoding.EncodeToString(blobs[i].CiphertextBlob), benchContext, arns[i%len(arns)])
+		}
+	}
+	return signAll(k, addr, op, keyRing, body)
+}
+
+// encryptBody encrypts 32 bytes.
+func encryptBody(arn string) []byte {
+	return fmt.Appendf(nil, `{%s,"KeyId":"%s","Plaintext":"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="}`, benchContext, arn)
+}
+
+// turn is one of two that are compared.
+type turn struct {
+	*server
+	ring
+}
+
+// versus measures two servers in turns.
+func versus(o options, conns int, a, b turn) (ra, rb result, err error) {
+	o.conns = conns
+	o.seconds /= cuts
+	for range cuts {
+		for _, x := range []struct {
+			turn
+			to *result
+		}{{a, &ra}, {b, &rb}} {
+			got, err := check(x.load(o, x.next))
+			if err != nil {
+				return ra, rb, err
+			}
+			*x.to = x.to.plus(got)
+		}
+	}
+	return ra, rb, nil
+}
