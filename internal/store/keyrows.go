@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"cardea/internal/kms"
@@ -41,7 +42,7 @@ func asRow(found, belongs bool, err error) error {
 
 // about says what an error is about. A row that is not there is no error to tell of.
 func about(kind, id string, err error) error {
-	if err == nil || err == kms.ErrNoRow { //nolint:errorlint // as asRow returns it
+	if err == nil || errors.Is(err, kms.ErrNoRow) {
 		return err
 	}
 	return fmt.Errorf("%s %s: %w", kind, id, err)

@@ -83,12 +83,12 @@ func keyRows(ctx context.Context, url string, refs []kms.KeyRef) ([]keyRow, erro
 	if err != nil {
 		return nil, err
 	}
-	defer db.Close() //nolint:errcheck // it has only read
+	defer db.Close()
 	rows, err := db.QueryContext(ctx, "SELECT id, account, region, key_id FROM kms_key")
 	if err != nil {
 		return nil, err
 	}
-	defer rows.Close() //nolint:errcheck // Err tells
+	defer rows.Close()
 	var out []keyRow
 	for rows.Next() {
 		var r keyRow
@@ -129,7 +129,7 @@ func seed(ctx context.Context, url, table string, columns []string, n int, row f
 	if err != nil {
 		return err
 	}
-	defer db.Close() //nolint:errcheck // Exec tells
+	defer db.Close()
 	_, err = db.ExecContext(ctx, then)
 	return err
 }
@@ -139,7 +139,7 @@ func insertSQLite(ctx context.Context, url, table string, columns []string, n in
 	if err != nil {
 		return err
 	}
-	defer db.Close() //nolint:errcheck // Commit tells
+	defer db.Close()
 	marks := strings.TrimSuffix(strings.Repeat("?, ", len(columns)), ", ")
 	for done := 0; done < n; {
 		tx, err := db.BeginTx(ctx, nil)
@@ -154,7 +154,7 @@ func insertSQLite(ctx context.Context, url, table string, columns []string, n in
 			}
 		}
 		if err != nil {
-			tx.Rollback() //nolint:errcheck // the first error is told
+			tx.Rollback()
 			return err
 		}
 		if err := tx.Commit(); err != nil {
@@ -169,7 +169,7 @@ func copyPostgres(ctx context.Context, url, table string, columns []string, n in
 	if err != nil {
 		return err
 	}
-	defer conn.Close(ctx) //nolint:errcheck // CopyFrom tells
+	defer conn.Close(ctx)
 	_, err = conn.CopyFrom(ctx, pgx.Identifier{table}, columns, pgx.CopyFromSlice(n, row))
 	return err
 }

@@ -750,7 +750,7 @@ func testKeyServiceRollback(t *testing.T, s KeyStoreUnderTest) {
 		"refuses before it writes": {func(tx kms.Tx) error {
 			tx.Append(Entry(t, "update"))
 			return mine
-		}, func(err error) bool { return err == mine }}, //nolint:errorlint // as it was returned
+		}, func(err error) bool { return errors.Is(err, mine) && err.Error() == "mine" }},
 		"meets another version": {func(tx kms.Tx) error {
 			tx.Append(Entry(t, "update"))
 			return errors.Join(tx.PutKey(t.Context(), k), tx.PutKey(t.Context(), standing))
