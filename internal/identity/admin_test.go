@@ -386,7 +386,7 @@ func TestExists(t *testing.T) {
 	for arn, want := range map[string]bool{
 		iamA + "root": true, "arn:aws:iam::999999999999:root": false, iamA + "user/a/Bob": true, iamA + "user/Bob": false, iamA + "user/a/bob": false,
 		iamA + "user/": false, iamA + "role/b/app": true, iamA + "role/app": false, iamA + "user/b/app": false, iamA + "group/g": false,
-		stsA + "assumed-role/app/s1": true, stsA + "assumed-role/app/": false, stsA + "assumed-role/app/a/b": false, stsA + "assumed-role/no/s1": false,
+		stsA + "assumed-role/app/s1": true, stsA + "assumed-role/app/": false, stsA + "assumed-role/app/a/b": false, stsA + "assumed-role/no/s1": false, stsA + "assumed-role/App/s1": false,
 		stsA + "federated-user/Bob": false, "arn:aws-cn:iam::" + acct + ":user/a/Bob": false, "arn:aws:kms::" + acct + ":user/a/Bob": false,
 		"arn:aws:iam::" + other + ":user/a/Bob": false, "": false, "Bob": false, "*": false,
 	} {
@@ -527,6 +527,7 @@ func TestRefusals(t *testing.T) {
 		"trust policy":        {createRole(identity.CreateRoleInput{TrustPolicy: allowing("*")}), identity.CodeMalformedPolicy, "Malformed policy document at /Statement/0: Principal is missing."},
 		"long trust policy":   {createRole(identity.CreateRoleInput{TrustPolicy: trusting("", strings.Repeat(acct+`","`, 273)+acct)}), identity.CodeLimitExceeded, "Cannot exceed quota for ACLSizePerRole: 4096"},
 		"trusted user":        {createRole(identity.CreateRoleInput{TrustPolicy: trusting("", userARN("no"))}), identity.CodeMalformedPolicy, `Invalid principal in policy: "AWS":"` + userARN("no") + `"`},
+		"trusted path":        {createRole(identity.CreateRoleInput{TrustPolicy: trusting("", userARN("a/Bob"))}), identity.CodeMalformedPolicy, `Invalid principal in policy: "AWS":"` + userARN("a/Bob") + `"`},
 		"trusted account":     {createRole(identity.CreateRoleInput{TrustPolicy: trusting("", "999999999999")}), identity.CodeMalformedPolicy, `Invalid principal in policy: "AWS":"arn:aws:iam::999999999999:root"`},
 		"trusted federated":   {createRole(identity.CreateRoleInput{TrustPolicy: trusting("", "arn:aws:sts::"+acct+":federated-user/Bob")}), identity.CodeMalformedPolicy, `Invalid principal in policy: "AWS":"arn:aws:sts::` + acct + `:federated-user/Bob"`},
 		"trusted later":       {f.UpdateTrustPolicy(f.ctx, f.op, &identity.TrustInput{Account: acct, Role: "app", Document: trusting("", userARN("no"))}), identity.CodeMalformedPolicy, `Invalid principal in policy: "AWS":"` + userARN("no") + `"`},

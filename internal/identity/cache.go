@@ -96,14 +96,14 @@ func (s *Service) forget(changed []Name) {
 	}
 }
 
-// forgetAll drops everything but parsed documents, which do not change.
+// forgetAll drops everything but parsed documents, which do not change: credentials
+// are put together anew.
 func (s *Service) forgetAll() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.epoch++
 	s.gen.Add(1)
 	s.identities.InvalidateAll()
-	s.creds.InvalidateAll()
 }
 
 // addAccount notes an account. The caller holds s.mu. Accounts are never removed; one
