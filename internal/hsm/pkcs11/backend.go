@@ -74,13 +74,7 @@ func (b *Backend) do(ctx context.Context, op func(*session) error) error {
 
 // Ready implements kms.Backend: it asks the device.
 func (b *Backend) Ready(ctx context.Context) error {
-	return b.do(ctx, func(s *session) error {
-		info, err := s.lib.GetSessionInfo(s.SessionHandle)
-		if err == nil && info.State != p11.CKS_RW_USER_FUNCTIONS {
-			err = p11.Error(p11.CKR_USER_NOT_LOGGED_IN)
-		}
-		return err
-	})
+	return b.do(ctx, (*session).checkLogin)
 }
 
 func unsupported(s keyspec.Spec, what string) error {

@@ -45,7 +45,7 @@ func keyContext(m kms.MaterialRef) []byte {
 func newKeyID(m kms.MaterialRef) keyID { return sha256.Sum256(keyContext(m)) }
 
 func newNonce() (nonce [nonceSize]byte) {
-	rand.Read(nonce[:]) //nolint:errcheck // never fails (Go 1.24)
+	rand.Read(nonce[:])
 	return nonce
 }
 
@@ -191,7 +191,19 @@ func (s *session) objects(id keyID) ([]p11.ObjectHandle, error) {
 	if err = errors.Join(err, s.lib.FindObjectsFinal(s.SessionHandle)); err != nil {
 		return nil, fmt.Errorf("find key: %w", err)
 	}
+	if len(objects) == 0 { // to those who are logged out, there is nothing
+		return nil, s.checkLogin()
+	}
 	return objects, nil
+}
+
+// checkLogin returns an error of a lost session unless the user is logged in.
+func (s *session) checkLogin() error {
+	info, err := s.lib.GetSessionInfo(s.SessionHandle)
+	if err == nil && info.State != p11.CKS_RW_USER_FUNCTIONS {
+		err = p11.Error(p11.CKR_USER_NOT_LOGGED_IN)
+	}
+	return err
 }
 
 // with uses the key of m, and finds it anew if it is no longer where it was.
