@@ -47,9 +47,13 @@ func (b Binding) check() error {
 func (b Binding) context() []byte {
 	n := 4 + len(recordLabel) + 5 + 6*4 + len(b.Tenant) + len(b.Holder) + len(b.Space) +
 		len(b.Customer) + len(b.Reference) + len(b.Kind) + 20 + 8 + 12 + 12
-	c := make([]byte, 0, n)
-	c = appendText(c, recordLabel)
-	c = appendByte(c, suiteHKDFGCM)
+	return b.fields(make([]byte, 0, n), recordLabel, suiteHKDFGCM)
+}
+
+// fields appends everything that b names, under a label and a suite.
+func (b Binding) fields(c []byte, label string, suite byte) []byte {
+	c = appendText(c, label)
+	c = appendByte(c, suite)
 	c = appendText(c, b.Tenant)
 	c = appendText(c, b.Holder)
 	c = appendText(c, b.Space)

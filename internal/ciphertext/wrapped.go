@@ -11,8 +11,8 @@ import (
 	"cardea/internal/secret"
 )
 
-// Mode says what wraps a key. Modes 2 to 4 are reserved for AWS KMS, PKCS#11
-// and an external key manager (docs/spec/wrapped-key.md).
+// Mode says what wraps a key. Modes 3 and 4 are reserved for PKCS#11 and an
+// external key manager (docs/spec/wrapped-key.md).
 type Mode byte
 
 // ModeLocal is a key wrapped by this package under another key in memory.
@@ -56,7 +56,8 @@ type wrapped struct {
 }
 
 // ParseWrapped reads the header of a wrapped key, under the same rules as
-// [ParseRecord]. A mode that this program does not open is [ErrUnknownVersion].
+// [ParseRecord]. A mode other than [ModeLocal] is [ErrUnknownVersion]; those of AWS
+// KMS are [ParseKMSWrapped]'s.
 func ParseWrapped(blob []byte) (WrappedHeader, error) {
 	w, err := parseWrapped(blob)
 	return w.WrappedHeader, err

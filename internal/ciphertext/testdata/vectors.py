@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes record.json, wrapped.json, mac.json and kmsblob.json beside itself.
+"""Writes record.json, wrapped.json, mac.json, kmsblob.json, kmswrapped.json and kmsrecord.json beside itself.
 
 A second implementation of docs/spec/record.md, wrapped-key.md and kms-ciphertext.md on the
 "cryptography" package, sharing no code with the product. Inputs are fixed, so
@@ -71,6 +71,21 @@ def kms_blob(name, plaintext, account, key_id, pairs):
                 blob=(header + sealed).hex())
 
 
+def kms_wrapped(name, mode, key_id, version, kms_key, blob):
+    b = b"\x01" + bytes([mode]) + uuid.UUID(key_id).bytes + struct.pack(">I", version) + bytes(16) + lp(kms_key.encode()) + blob
+    return dict(name=name, mode=mode, key_id=key_id, version=version, kms_key=kms_key, blob=blob.hex(), wrapped=b.hex())
+
+
+def kms_record(name, kms_key, blob, entity, **b):
+    kid, kver = uuid.UUID(b["key_id"]).bytes, struct.pack(">I", b["key_version"])
+    secret = bytes_of(name + " entity", 32) if entity else b""
+    ctx = context("cardea kms record v1", b"\x02", *(b[f].encode() for f in
+                  ("tenant", "holder", "space", "customer", "reference", "kind")),
+                  kid, kver, struct.pack(">q", b["created_at"]), struct.pack(">q", b["expires_at"]), secret)
+    return dict(name=name, binding=b, entity_secret=secret.hex(), digest=hashlib.sha256(ctx).hexdigest(), kms_key=kms_key, blob=blob.hex(),
+                record=(b"\x01\x02" + kid + kver + lp(kms_key.encode()) + blob).hex())
+
+
 NIL = str(uuid.UUID(int=0))
 K1, K2 = "0198f0a2-7c1e-7abc-8def-0123456789ab", "ffffffff-ffff-4fff-bfff-ffffffffffff"
 RECORDS = [
@@ -103,7 +118,23 @@ KMS_BLOBS = [
     kms_blob("order of bytes", b"x", "111122223333", "00000000-0000-0000-0000-000000000000",
              {"\U0001f511": "4 bytes", "\uffee": "3 bytes", "Z": "", "a": "1", "é": "2"}),
 ]
-for name, vectors in (("record", RECORDS), ("wrapped", WRAPPED), ("mac", MACS), ("kmsblob", KMS_BLOBS)):
+ARN = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+KMS_WRAPPED = [
+    kms_wrapped("branch key", 2, K1, 1, ARN, bytes_of("kms branch", 184)),
+    kms_wrapped("shortest", 2, K2, 4294967295, "k", b"x"),
+    kms_wrapped("reference", 5, K2, 7, ARN, b""),
+]
+KMS_RECORDS = [
+    kms_record("card", ARN, bytes_of("kms card", 200), False, tenant="acme", holder="merchant_1", space="v1", customer="cus_1",
+               reference="0198f0a2-7c1e-7000-8000-000000000001", kind="card", key_id=K1, key_version=1,
+               created_at=1762000000000000, expires_at=1982752000000000),
+    kms_record("entity secret", ARN, bytes_of("kms json", 6144), True, tenant="t", holder="entity", space="v2", customer="", reference="vault-1",
+               kind="json", key_id=K1, key_version=2, created_at=-1, expires_at=9223372036854775807),
+    kms_record("text that is not ASCII", "k", b"x", False, tenant="tenant-ü", holder="marché", space="v1", customer="客户",
+               reference="réf", kind="data", key_id=K2, key_version=256, created_at=1, expires_at=0),
+]
+for name, vectors in (("record", RECORDS), ("wrapped", WRAPPED), ("mac", MACS), ("kmsblob", KMS_BLOBS),
+                      ("kmswrapped", KMS_WRAPPED), ("kmsrecord", KMS_RECORDS)):
     with open(os.path.join(HERE, name + ".json"), "w", encoding="utf-8") as f:
         json.dump(vectors, f, indent=1, ensure_ascii=False)
         f.write("\n")
