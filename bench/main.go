@@ -48,7 +48,10 @@ func main() {
 	large := flag.Bool("large", false, "100,000 keys and 1 million grants in the key service's large store")
 	flag.Parse()
 	if o.quick {
-		o.seconds, o.rows, o.kmsKeys = 1, 0, 0
+		o.rows, o.kmsKeys = 0, 0
+		if !given("seconds") {
+			o.seconds = 1
+		}
 	}
 	if *large {
 		o.kmsKeys, o.kmsGrants = 100_000, 1_000_000
@@ -66,6 +69,12 @@ func main() {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
+}
+
+// given reports whether the command line has the flag.
+func given(name string) (found bool) {
+	flag.Visit(func(f *flag.Flag) { found = found || f.Name == name })
+	return found
 }
 
 // row is a line of the report.
