@@ -22,10 +22,8 @@ const (
 
 	suiteKMS = 2
 
-	// The limits of a KMS key's name and of its ciphertext in bytes are AWS's own, of
-	// KeyId and CiphertextBlob.
-	maxKMSKey        = 2048
-	maxKMSCiphertext = 6144
+	// maxKMSKey is the longest name of a KMS key in bytes, AWS's limit of KeyId.
+	maxKMSKey = 2048
 
 	kmsRecordLabel = "cardea kms record v1"
 )
@@ -149,8 +147,8 @@ func checkKMS(id uuid.UUID, version uint32, key string, blob []byte, wantBlob bo
 		return fmt.Errorf("KMS key has %d bytes, at most %d: %w", len(key), maxKMSKey, ErrTooLarge)
 	case wantBlob && len(blob) == 0:
 		return errors.New("KMS ciphertext is empty")
-	case len(blob) > maxKMSCiphertext:
-		return fmt.Errorf("KMS ciphertext has %d bytes, at most %d: %w", len(blob), maxKMSCiphertext, ErrTooLarge)
+	case len(blob) > MaxKMSBlob:
+		return fmt.Errorf("KMS ciphertext has %d bytes, at most %d: %w", len(blob), MaxKMSBlob, ErrTooLarge)
 	}
 	for i := range len(key) {
 		if key[i] <= ' ' || key[i] > '~' {

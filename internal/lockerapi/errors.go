@@ -41,6 +41,7 @@ var (
 	answerPlain       = answer{http.StatusForbidden, "TE_00", "Access denied: plain requests are answered on loopback or over mutual TLS only"}
 	answerCertificate = answer{http.StatusForbidden, "TE_00", "Access denied: no client certificate of this tenant"}
 	answerClear       = answer{http.StatusForbidden, "TE_00", "Access denied: custodians are heard on loopback or over TLS only"}
+	answerThrottled   = answer{http.StatusServiceUnavailable, "TE_00", "Key service is busy, try again later"}
 	answerConflict    = answer{http.StatusConflict, "TE_03", "requestor_card_reference is in use for other data"}
 	answerToken       = answer{http.StatusUnauthorized, "TE_00", "Custodian is not authenticated"}
 	answerTooMany     = answer{http.StatusTooManyRequests, "TE_00", "Too many attempts"}
@@ -65,6 +66,7 @@ var known = []struct {
 	{vault.ErrLocked, answerLocked},
 	{vault.ErrConflict, answerConflict},
 	{vault.ErrCorrupt, answerStored},
+	{vault.ErrKeyThrottled, answerThrottled},
 	{vault.ErrKeyUnavailable, answerKey},
 	{vault.ErrNotFound, answerNotFound},
 
@@ -110,6 +112,18 @@ func answerOf(err error) (a answer, expected bool) {
 		return answerTooMany, true
 	}
 	return answerUnknown, false
+}
+
+// retryAfter is when a request that failed with err may be tried again; 0 if that
+// is not known.
+func retryAfter(err error) time.Duration {
+	if k, ok := errors.AsType[*vault.KeyError](err); ok && k.RetryAfter > 0 {
+		return k.RetryAfter
+	}
+	if errors.Is(err, vault.ErrKeyThrottled) {
+		return time.Second
+	}
+	return 0
 }
 
 // validationAnswer words a refused field as the contract does: most messages

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/go-jose/go-jose/v4"
 
@@ -265,12 +266,13 @@ func (x *exchange) errorAnswer(a *API, err error) (status int, contentType []str
 	}
 	x.clearOut()
 	if !refused {
+		if ans.status == http.StatusServiceUnavailable {
+			x.retryAfter(retryAfter(err))
+		}
 		encodeError(x.out, ans)
 		return ans.status, headerJSON
 	}
-	if f.retryAfter > 0 {
-		x.w.Header()["Retry-After"] = []string{strconv.Itoa(int(math.Ceil(f.retryAfter.Seconds())))}
-	}
+	x.retryAfter(f.retryAfter)
 	if f.challenge {
 		x.w.Header()["Www-Authenticate"] = []string{`Bearer realm="custodian"`}
 	}
@@ -280,6 +282,13 @@ func (x *exchange) errorAnswer(a *API, err error) (status int, contentType []str
 	}
 	encodeError(x.out, ans)
 	return ans.status, headerJSON
+}
+
+// retryAfter sets the header of that name, in whole seconds rounded up.
+func (x *exchange) retryAfter(d time.Duration) {
+	if d > 0 {
+		x.w.Header()["Retry-After"] = []string{strconv.Itoa(int(math.Ceil(d.Seconds())))}
+	}
 }
 
 func (x *exchange) target() vault.Target {

@@ -79,8 +79,10 @@ type Probe struct{ Connect, Read, Write, Delete, Keys error }
 
 // KeyManager protects plaintext. Every method is safe for concurrent use. An
 // error wraps ErrLocked while the tenant's master key is sealed, ErrCorrupt if
-// what was stored does not open, ErrKeyUnavailable if the key cannot be had now, or
-// what ended ctx.
+// what was stored does not open, ErrKeyUnavailable if the key cannot be had now,
+// ErrKeyThrottled if it is asked for too often (both may come as *KeyError),
+// *ValidationError if the plaintext is longer than the tenant's mode takes, or what
+// ended ctx.
 type KeyManager interface {
 	// Seal encrypts plaintext under the active key of c's tenant and holder,
 	// which it creates if there is none. It does not keep plaintext.

@@ -1,6 +1,9 @@
 package vault
 
-import "errors"
+import (
+	"errors"
+	"time"
+)
 
 // Errors that a caller branches on. Transports map each to a status; a test
 // walks Errors so that none is forgotten.
@@ -12,13 +15,29 @@ var (
 	ErrDenied         = errors.New("access denied")
 	ErrCorrupt        = errors.New("stored data does not open")
 	ErrKeyUnavailable = errors.New("key is unavailable")
+	ErrKeyThrottled   = errors.New("key is used too often just now")
 	ErrUnavailable    = errors.New("store is unavailable")
 )
 
 // Errors lists every sentinel of this package.
 func Errors() []error {
-	return []error{ErrNotFound, ErrConflict, ErrLocked, ErrUnknownTenant, ErrDenied, ErrCorrupt, ErrKeyUnavailable, ErrUnavailable}
+	return []error{ErrNotFound, ErrConflict, ErrLocked, ErrUnknownTenant, ErrDenied, ErrCorrupt, ErrKeyUnavailable, ErrKeyThrottled, ErrUnavailable}
 }
+
+// KeyError is an ErrKeyUnavailable or ErrKeyThrottled of which it is known why.
+type KeyError struct {
+	Result     string        // its code in the audit log: "key_denied", "key_unreachable" …
+	RetryAfter time.Duration // when to try again; 0 if that is not known
+	Err        error         // wraps one of the two
+}
+
+func (e *KeyError) Error() string { return e.Err.Error() }
+
+// Unwrap is Err.
+func (e *KeyError) Unwrap() error { return e.Err }
+
+// AuditResult is how the audit log calls the error.
+func (e *KeyError) AuditResult() string { return e.Result }
 
 // ValidationError is a request that can never succeed as it is.
 type ValidationError struct {

@@ -199,6 +199,7 @@ var results = []struct {
 	{ErrDenied, "denied"},
 	{ErrCorrupt, "corrupt"},
 	{ErrKeyUnavailable, "key_unavailable"},
+	{ErrKeyThrottled, "key_throttled"},
 	{ErrUnavailable, "unavailable"},
 	{ErrSealed, "already_sealed"},
 	{custodian.ErrMalformed, "invalid"},

@@ -26,6 +26,7 @@ const (
 	PurposeRecord      Purpose = "record"      // branch key: record keys are derived from it
 	PurposeDedupe      Purpose = "dedupe"      // HMAC key that finds a customer's card again
 	PurposeFingerprint Purpose = "fingerprint" // HMAC key of fingerprints (PCI DSS 3.5.1.1)
+	PurposeDirect      Purpose = "direct"      // key in a KMS that encrypts records itself
 )
 
 // KeyState is where a key version stands in its life (NIST SP 800-57 part 1, 7).

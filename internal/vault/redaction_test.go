@@ -47,7 +47,7 @@ var typesOf = map[string][]reflect.Type{
 		reflect.TypeFor[vault.Handout](), reflect.TypeFor[vault.FingerprintRequest](), reflect.TypeFor[vault.Service](),
 		reflect.TypeFor[vault.Options](), reflect.TypeFor[vault.Owner](), reflect.TypeFor[vault.Duplication](), reflect.TypeFor[vault.StoreCardResult](),
 		reflect.TypeFor[vault.Ceremonies](), reflect.TypeFor[vault.Terms](), reflect.TypeFor[vault.Datum](), reflect.TypeFor[vault.Probe](),
-		reflect.TypeFor[vault.RecordContext](), reflect.TypeFor[vault.Sealed](), reflect.TypeFor[vault.MasterSeal](), reflect.TypeFor[vault.ValidationError](),
+		reflect.TypeFor[vault.RecordContext](), reflect.TypeFor[vault.Sealed](), reflect.TypeFor[vault.MasterSeal](), reflect.TypeFor[vault.ValidationError](), reflect.TypeFor[vault.KeyError](),
 		reflect.TypeFor[vault.Gate](), reflect.TypeFor[vault.Target](), reflect.TypeFor[vault.KeyID](), reflect.TypeFor[vault.Purpose](),
 		reflect.TypeFor[vault.KeyState](), reflect.TypeFor[vault.WrappedKey](), reflect.TypeFor[vault.Keyring](), reflect.TypeFor[vault.Operation](),
 		reflect.TypeFor[vault.Space](), reflect.TypeFor[vault.Kind](), reflect.TypeFor[vault.Mode](), reflect.TypeFor[vault.Micros](),
