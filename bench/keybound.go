@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"os"
 	"os/exec"
 	"runtime"
@@ -22,25 +23,39 @@ import (
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"cardea/internal/audit"
 	"cardea/internal/ciphertext"
+	"cardea/internal/hsm/soft"
 	"cardea/internal/httpd"
+	"cardea/internal/iam"
+	"cardea/internal/kms"
+	"cardea/internal/kms/kmstest"
+	"cardea/internal/kmsapi"
 	"cardea/internal/secret"
 	"cardea/internal/sigv4"
 )
 
 // boundVariable tells a process of this program to be the bound of the key service,
-// as JSON of an accessKey.
+// as JSON of boundOptions.
 const boundVariable = "CARDEA_BENCH_BOUND"
 
-// startBound runs the bound of the key service: a process that does the same for a
+// boundOptions is what such a process is told.
+type boundOptions struct {
+	Key accessKey
+	// Same asks for the product's own handler and service, called by the root user, of
+	// which the store discards entries.
+	Same bool
+}
+
+// startBound runs a bound of the key service: a process that does the same for a
 // request but neither looks for permission nor records anything, and has no store.
 // It has the same HTTP stack, signature verifier, JSON library and sealing.
-func startBound(ctx context.Context, k accessKey) (*server, error) {
+func startBound(ctx context.Context, k accessKey, same bool) (*server, error) {
 	exe, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	text, err := json.Marshal(k)
+	text, err := json.Marshal(boundOptions{k, same})
 	if err != nil {
 		return nil, err
 	}
@@ -70,9 +85,42 @@ type bound struct {
 	buffers  sync.Pool
 }
 
+// rootUser is who calls.
+var rootUser = &iam.Subject{Caller: iam.Caller{Type: iam.CallerRoot, ARN: "arn:aws:iam::" + account + ":root", Account: account, ID: account}}
+
 // Lookup implements sigv4.Keys for anybody.
 func (b *bound) Lookup(_ context.Context, id string) (sigv4.Credential, error) {
-	return sigv4.Credential{SecretID: id}, nil
+	return sigv4.Credential{SecretID: id, Principal: rootUser}, nil
+}
+
+// Failed and Succeeded implement kmsapi.Identities.
+func (b *bound) Failed(context.Context, string, netip.Addr) error { return nil }
+func (b *bound) Succeeded(string)                                 {}
+
+// discard is a store that keeps no entries.
+type discard struct{ kms.Store }
+
+func (discard) Append(context.Context, ...audit.Sealed) error { return nil }
+
+// sameHandler is the product's own handler with nothing durable behind it.
+func sameHandler(b *bound) (http.Handler, error) {
+	backend := soft.New(soft.Options{
+		Root: func() (secret.Bytes, error) { return secret.Copy(b.key.Expose()), nil }, Unsealed: func() bool { return true },
+	})
+	service, err := kms.New(kms.Options{
+		Node: "bound", Store: discard{kmstest.NewStore()}, Soft: backend, Secrets: backend, Regions: []string{region},
+		Accounts: func(a string) bool { return a == account },
+	})
+	if err != nil {
+		return nil, err
+	}
+	api, err := kmsapi.New(kmsapi.Options{
+		Service: service, Identities: b, STS: struct{ kmsapi.STS }{}, Regions: []string{region}, Metrics: prometheus.NewRegistry(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	return api.Handler(), nil
 }
 
 // Secret implements sigv4.Keys.
@@ -81,9 +129,9 @@ func (b *bound) Secret(context.Context, sigv4.Credential) (secret.Bytes, error) 
 }
 
 // serveBound is the process of the bound.
-func serveBound(ctx context.Context, key string) error {
-	var k accessKey
-	if err := json.Unmarshal([]byte(key), &k); err != nil {
+func serveBound(ctx context.Context, text string) error {
+	var o boundOptions
+	if err := json.Unmarshal([]byte(text), &o); err != nil {
 		return err
 	}
 	// As in cmd/cardea.
@@ -94,14 +142,20 @@ func serveBound(ctx context.Context, key string) error {
 	uuid.EnableRandPool()
 
 	material := secret.Random(32)
-	b := &bound{key: secret.Random(32), secret: k.Secret, material: hex.EncodeToString(material.Expose())}
+	b := &bound{key: secret.Random(32), secret: o.Key.Secret, material: hex.EncodeToString(material.Expose())}
 	b.buffers.New = func() any { return new(bytes.Buffer) }
 	var err error
 	b.verifier, err = sigv4.New(sigv4.Options{Keys: b, Service: "kms", Regions: func(r string) bool { return r == region }, AllowUnsignedContentType: true})
 	if err != nil {
 		return err
 	}
-	srv, err := httpd.New(httpd.Options{Name: "bound", Addr: "127.0.0.1:0", Handler: b, Logger: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry()})
+	var handler http.Handler = b
+	if o.Same {
+		if handler, err = sameHandler(b); err != nil {
+			return err
+		}
+	}
+	srv, err := httpd.New(httpd.Options{Name: "bound", Addr: "127.0.0.1:0", Handler: handler, Logger: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry()})
 	if err != nil {
 		return err
 	}

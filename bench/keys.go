@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"time"
@@ -12,8 +13,8 @@ import (
 // sealed.
 var keyOperations = []string{"Encrypt", "Decrypt", "GenerateDataKey"}
 
-// cuts is into how many parts a comparison is cut, in which the two take turns:
-// what else the machine does falls on both.
+// cuts is into how many parts a comparison is cut, in which those that are
+// compared take turns: what else the machine does falls on all.
 const cuts = 5
 
 // keyConns are the numbers of connections that are measured.
@@ -30,8 +31,8 @@ const (
 	keyCount = 64
 )
 
-// measureKeys measures the key service on one database beside its bound: the same
-// handler without policy, audit log and store.
+// measureKeys measures the key service on one database beside its bound, the same
+// without policy, audit log and store, and beside itself with a store that discards.
 func measureKeys(ctx context.Context, o options, r *report, exe, dir, db string) error {
 	name, database := "SQLite", "sqlite"
 	if db == "postgres" {
@@ -49,7 +50,15 @@ func measureKeys(ctx context.Context, o options, r *report, exe, dir, db string)
 	if err := s.bootstrap(ctx); err != nil {
 		return err
 	}
-	least, err := startBound(ctx, s.root)
+	least, err := startBound(ctx, s.root, false)
+	if err != nil {
+		return err
+	}
+	same, err := startBound(ctx, s.root, true)
+	if err != nil {
+		return err
+	}
+	theirs, err := (&keyServer{server: same, root: s.root}).createKeys(keyCount)
 	if err != nil {
 		return err
 	}
@@ -58,26 +67,31 @@ func measureKeys(ctx context.Context, o options, r *report, exe, dir, db string)
 		return err
 	}
 	for _, op := range keyOperations {
-		ours, err := operationRing(s.root, s.addr, op, arns)
-		if err != nil {
-			return err
-		}
-		theirs, err := operationRing(s.root, least.addr, op, arns)
-		if err != nil {
-			return err
-		}
-		for _, conns := range o.keyConns() {
-			got, most, err := versus(o, conns, turn{s.server, ours}, turn{least, theirs})
+		turns := make([]turn, 3)
+		for i, x := range []struct {
+			*server
+			arns []string
+		}{{s.server, arns}, {least, arns}, {same, theirs}} {
+			requests, err := operationRing(s.root, x.addr, op, x.arns)
 			if err != nil {
 				return fmt.Errorf("%s: %w", op, err)
 			}
+			turns[i] = turn{x.server, requests}
+		}
+		for _, conns := range o.keyConns() {
+			got, err := inTurns(o, conns, turns)
+			if err != nil {
+				return fmt.Errorf("%s: %w", op, err)
+			}
+			most, discarding := got[1], got[2]
 			r.add(row{
 				what: fmt.Sprintf("KMS %s %s, %s", name, op, connections(conns)), bound: most.rate(),
-				note: fmt.Sprintf("bound: p50 %s ms, p99 %s ms, CPU %.1f µs", ms(most.P50), ms(most.P99), float64(most.CPU)/float64(time.Microsecond)),
-			}.with(got))
+				note: fmt.Sprintf("bound: p50 %s ms, CPU %.1f µs; entries discarded: %.0f/s (%.0f %%), CPU %.1f µs",
+					ms(most.P50), micros(most.CPU), discarding.rate(), 100*got[0].rate()/discarding.rate(), micros(discarding.CPU)),
+			}.with(got[0]))
 		}
 	}
-	if err := least.stop(); err != nil {
+	if err := errors.Join(least.stop(), same.stop()); err != nil {
 		return err
 	}
 	if err := measureSDK(ctx, o, r, "KMS "+name, "http://"+s.addr, s.root, arns[0]); err != nil {
@@ -88,6 +102,8 @@ func measureKeys(ctx context.Context, o options, r *report, exe, dir, db string)
 	}
 	return measureKeyScale(ctx, o, r, exe, dir, name, db)
 }
+
+func micros(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
 
 func connections(n int) string {
 	if n == 1 {
@@ -124,27 +140,25 @@ func encryptBody(arn string) []byte {
 	return fmt.Appendf(nil, `{%s,"KeyId":"%s","Plaintext":"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="}`, benchContext, arn)
 }
 
-// turn is one of two that are compared.
+// turn is one of those that are compared.
 type turn struct {
 	*server
 	ring
 }
 
-// versus measures two servers in turns.
-func versus(o options, conns int, a, b turn) (ra, rb result, err error) {
+// inTurns measures servers in turns.
+func inTurns(o options, conns int, turns []turn) ([]result, error) {
 	o.conns = conns
 	o.seconds /= cuts
+	sums := make([]result, len(turns))
 	for range cuts {
-		for _, x := range []struct {
-			turn
-			to *result
-		}{{a, &ra}, {b, &rb}} {
+		for i, x := range turns {
 			got, err := check(x.load(o, x.next))
 			if err != nil {
-				return ra, rb, err
+				return nil, err
 			}
-			*x.to = x.to.plus(got)
+			sums[i] = sums[i].plus(got)
 		}
 	}
-	return ra, rb, nil
+	return sums, nil
 }

@@ -63,7 +63,7 @@ func measureKeyScale(ctx context.Context, o options, r *report, exe, dir, name, 
 		{"a grant", func(s *keyStore) (ring, error) { return s.encrypts(s.grantee, s.granted) }},
 		{"a grant on a key with many", func(s *keyStore) (ring, error) { return s.encrypts(s.grantee, s.arns[:1]) }},
 	} {
-		var turns [2]turn
+		turns := make([]turn, 2)
 		for i, s := range []*keyStore{small, large} {
 			ring, err := by.ring(s)
 			if err != nil {
@@ -71,10 +71,11 @@ func measureKeyScale(ctx context.Context, o options, r *report, exe, dir, name, 
 			}
 			turns[i] = turn{s.server, ring}
 		}
-		few, many, err := versus(o, conns, turns[0], turns[1])
+		got, err := inTurns(o, conns, turns)
 		if err != nil {
 			return fmt.Errorf("Encrypt by %s: %w", by.what, err)
 		}
+		few, many := got[0], got[1]
 		r.add(row{what: fmt.Sprintf("KMS %s Encrypt by %s, small store", name, by.what), note: fmt.Sprintf("%d keys, %d grants", smallKeys, smallGrants)}.with(few))
 		r.add(row{
 			what: fmt.Sprintf("KMS %s Encrypt by %s, large store", name, by.what),
