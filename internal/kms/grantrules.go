@@ -53,6 +53,22 @@ func (v *violations) constraints(c *GrantConstraints) {
 	}
 }
 
+// withoutEmpty leaves out a constraint on the encryption context that is empty where
+// there is the other one: Terraform sends both. An empty one alone stays, and is
+// refused, since it may be meant as "no encryption context".
+func (c *GrantConstraints) withoutEmpty() *GrantConstraints {
+	if c == nil || (len(c.EncryptionContextEquals) > 0) == (len(c.EncryptionContextSubset) > 0) {
+		return c
+	}
+	one := *c
+	if len(c.EncryptionContextEquals) > 0 {
+		one.EncryptionContextSubset = nil
+	} else {
+		one.EncryptionContextEquals = nil
+	}
+	return &one
+}
+
 // pairs are what the constraint says of the encryption context, nil if nothing.
 func (c *GrantConstraints) pairs() map[string]string {
 	switch {

@@ -63,6 +63,10 @@ func (v *violations) service(member, s string) {
 // CreateGrant lets a principal use a key. With a Name, a request with the same
 // parameters as that of a grant there is gets that grant's id, and a token anew.
 func (s *Service) CreateGrant(ctx context.Context, who Caller, in *CreateGrantInput) (*CreateGrantOutput, error) {
+	if in.Constraints != nil {
+		in = new(*in)
+		in.Constraints = in.Constraints.withoutEmpty()
+	}
 	return perform(ctx, s, who, OpCreateGrant, in, func(c *call, out *CreateGrantOutput) error {
 		c.grantParams(in)
 		g, err := c.planGrant(in)

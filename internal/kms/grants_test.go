@@ -159,6 +159,45 @@ func TestGrantConstraints(t *testing.T) {
 	}
 }
 
+// Terraform sends the constraint that is not meant as an empty one.
+func TestAnEmptyConstraintBesideAnotherIsNone(t *testing.T) {
+	t.Parallel()
+	f := kmstest.New(t)
+	k := f.Key(t, keyspec.SymmetricDefault)
+	shop, none := map[string]string{"tenant": "shop"}, map[string]string{}
+	for name, c := range map[string]kms.GrantConstraints{
+		"equals": {EncryptionContextEquals: shop, EncryptionContextSubset: none},
+		"subset": {EncryptionContextEquals: none, EncryptionContextSubset: shop},
+	} {
+		in := kms.CreateGrantInput{KeyID: k.ID, Name: name, GranteePrincipal: app, Operations: grantOps("Encrypt"), Constraints: &c}
+		g := createGrant(t, f, in)
+		if again := createGrant(t, f, in); again.GrantID != g.GrantID {
+			t.Errorf("%s: the same request made grants %s and %s", name, g.GrantID, again.GrantID)
+		}
+		if c.EncryptionContextEquals == nil || c.EncryptionContextSubset == nil {
+			t.Errorf("%s: the request was changed", name)
+		}
+	}
+	out, err := f.ListGrants(t.Context(), kmstest.Admin(t), &kms.ListGrantsInput{KeyID: k.ID})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, g := range out.Grants {
+		equals, subset := g.Constraints.EncryptionContextEquals, g.Constraints.EncryptionContextSubset
+		if (g.Name == "equals") != (equals["tenant"] == "shop" && subset == nil) || (g.Name == "subset") != (subset["tenant"] == "shop" && equals == nil) {
+			t.Errorf("grant %q has constraints %v and %v", g.Name, equals, subset)
+		}
+	}
+	if len(out.Grants) != 2 {
+		t.Errorf("got %d grants, want 2", len(out.Grants))
+	}
+	user := kmstest.User(t)
+	if err := mayEncrypt(t, f, user, k, map[string]string{"tenant": "shop", "more": "x"}); err != nil {
+		t.Error(err)
+	}
+	denied(t, f, mayEncrypt(t, f, user, k, nil), "kms:Encrypt", noGrant)
+}
+
 func TestGranteesOfEveryKind(t *testing.T) {
 	t.Parallel()
 	f := kmstest.New(t)
