@@ -1,6 +1,7 @@
 package cloudtrail
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -115,12 +116,23 @@ var additional = map[string]bool{
 var (
 	numbers = map[string]bool{
 		"numberOfBytes": true, "pendingWindowInDays": true, "rotationPeriodInDays": true, "limit": true, "durationSeconds": true, "maxSessionDuration": true,
+		"policyLength": true,
 	}
 	booleans = map[string]bool{
 		"multiRegion": true, "dryRun": true, "bypassPolicyLockoutSafetyCheck": true, "truncated": true,
 	}
-	lists = map[string]bool{"operations": true, "tagKeys": true}
+	lists = map[string]bool{"operations": true} // with commas between
 )
+
+// repeated are the parameters of which each item is a parameter of its own.
+var repeated = map[string]bool{"tagKeys": true}
+
+// maps are the parameters that hold names which clients chose: what comes after one
+// of these is such a name as it is, dots and all.
+var maps = []string{"constraints.encryptionContextEquals.", "constraints.encryptionContextSubset."}
+
+// tagPrefix is of a tag, which CloudTrail has in a list.
+const tagPrefix = "tags."
 
 func parameters(ps []audit.Param) (m map[string]any) {
 	for _, p := range ps {
@@ -131,27 +143,60 @@ func parameters(ps []audit.Param) (m map[string]any) {
 
 // put adds a parameter. A name with dots stands for an object in an object.
 func put(m map[string]any, p audit.Param) map[string]any {
-	if outer, inner, nested := strings.Cut(p.Name, "."); nested && outer != "" && inner != "" {
-		below, _ := m[outer].(map[string]any)
-		return with(m, outer, put(below, audit.Param{Name: inner, Value: p.Value}))
+	if key, ok := strings.CutPrefix(p.Name, tagPrefix); ok {
+		return appendTo(m, "tags", map[string]any{"tagKey": key, "tagValue": p.Value})
 	}
-	return with(m, p.Name, typed(p))
+	if repeated[p.Name] {
+		return appendTo(m, p.Name, p.Value)
+	}
+	for _, prefix := range maps {
+		if name, ok := strings.CutPrefix(p.Name, prefix); ok {
+			return nest(m, strings.Split(strings.TrimSuffix(prefix, "."), "."), name, p.Value)
+		}
+	}
+	path := strings.Split(p.Name, ".")
+	if slices.Contains(path, "") { // no name of ours
+		return with(m, p.Name, typed(p.Name, p.Value))
+	}
+	last := path[len(path)-1]
+	return nest(m, path[:len(path)-1], last, typed(last, p.Value))
 }
 
-func typed(p audit.Param) any {
+// nest puts a value into an object that is so deep in others.
+func nest(m map[string]any, path []string, name string, value any) map[string]any {
+	if len(path) == 0 {
+		switch was := m[name].(type) {
+		case string: // came before: nothing that the entry says is lost
+			return with(m, name, []any{was, value})
+		case []any:
+			return appendTo(m, name, value)
+		}
+		return with(m, name, value)
+	}
+	below, _ := m[path[0]].(map[string]any)
+	return with(m, path[0], nest(below, path[1:], name, value))
+}
+
+// appendTo adds an item to a list.
+func appendTo(m map[string]any, name string, item any) map[string]any {
+	list, _ := m[name].([]any)
+	return with(m, name, append(list, item))
+}
+
+func typed(name, value string) any {
 	switch {
-	case numbers[p.Name]:
-		if n, err := strconv.ParseInt(p.Value, 10, 64); err == nil {
+	case numbers[name]:
+		if n, err := strconv.ParseInt(value, 10, 64); err == nil {
 			return n
 		}
-	case booleans[p.Name]:
-		if b, err := strconv.ParseBool(p.Value); err == nil {
+	case booleans[name]:
+		if b, err := strconv.ParseBool(value); err == nil {
 			return b
 		}
-	case lists[p.Name]:
-		return strings.Split(p.Value, ",")
+	case lists[name]:
+		return strings.Split(value, ",")
 	}
-	return p.Value
+	return value
 }
 
 // contexts are the encryption contexts of a request by the names of their

@@ -142,3 +142,37 @@ func TestParametersThatAreNotWhatTheyShouldBeStayTexts(t *testing.T) {
 		t.Errorf("got %v, want %v", r.RequestParameters, want)
 	}
 }
+
+// TestNamesThatClientsChoseStayWhole: tags and encryption contexts have names with
+// dots, and names that are those of parameters.
+func TestNamesThatClientsChoseStayWhole(t *testing.T) {
+	t.Parallel()
+	r, _ := cloudtrail.FromEntry(entry(&audit.Call{
+		Event: "CreateKey",
+		Request: []audit.Param{
+			{Name: "tags.cost.center", Value: "7"}, {Name: "tags.multiRegion", Value: "true"}, {Name: "tags.operations", Value: "a,b"},
+			{Name: "tagKeys", Value: "a,b"}, {Name: "tagKeys", Value: "c"}, {Name: "operations", Value: "Decrypt,Encrypt"},
+			{Name: "constraints.encryptionContextEquals.a.b", Value: "1"}, {Name: "constraints.encryptionContextEquals.dryRun", Value: "true"},
+			{Name: "constraints.sourceArn", Value: "x"}, {Name: "policySha256", Value: "ab"}, {Name: "policyLength", Value: "12"},
+			{Name: "keyMaterialId", Value: "x"}, {Name: "keyMaterialId", Value: "y"}, {Name: "keyMaterialId", Value: "z"},
+		},
+		Response: []audit.Param{{Name: "keyMetadata.keyId", Value: "k"}, {Name: "keyMetadata.multiRegion", Value: "true"}},
+	}))
+	want := map[string]any{
+		"tags": []any{
+			map[string]any{"tagKey": "cost.center", "tagValue": "7"}, map[string]any{"tagKey": "multiRegion", "tagValue": "true"},
+			map[string]any{"tagKey": "operations", "tagValue": "a,b"},
+		},
+		"tagKeys": []any{"a,b", "c"}, "operations": []string{"Decrypt", "Encrypt"},
+		"constraints": map[string]any{
+			"encryptionContextEquals": map[string]any{"a.b": "1", "dryRun": "true"}, "sourceArn": "x",
+		},
+		"policySha256": "ab", "policyLength": int64(12), "keyMaterialId": []any{"x", "y", "z"},
+	}
+	if !reflect.DeepEqual(r.RequestParameters, want) {
+		t.Errorf("got %v, want %v", r.RequestParameters, want)
+	}
+	if want := map[string]any{"keyMetadata": map[string]any{"keyId": "k", "multiRegion": true}}; !reflect.DeepEqual(r.ResponseElements, want) {
+		t.Errorf("got %v, want %v", r.ResponseElements, want)
+	}
+}
