@@ -11,7 +11,6 @@ package kmsclient
 import (
 	"context"
 	"errors"
-	"time"
 
 	"cardea/internal/secret"
 )
@@ -76,24 +75,3 @@ type KMS interface {
 	// Check calls KMS for the key, so that health tells the truth.
 	Check(ctx context.Context, k Key) error
 }
-
-// Error is an error of a call.
-type Error struct {
-	Op         string // Encrypt, Decrypt …
-	Key        string // Key.ID
-	RetryAfter time.Duration
-	RequestID  string // of KMS; empty if it did not answer
-	kind       error
-	cause      error
-}
-
-func (e *Error) Error() string {
-	s := "kms " + e.Op + " with " + e.Key + ": " + e.kind.Error()
-	if e.cause != nil {
-		s += ": " + e.cause.Error()
-	}
-	return s
-}
-
-// Unwrap is the kind and the cause.
-func (e *Error) Unwrap() []error { return []error{e.kind, e.cause} }
