@@ -73,7 +73,7 @@ func measureKeyScale(ctx context.Context, o options, r *report, exe, dir, name, 
 		}
 		got, err := inTurns(o, conns, turns)
 		if err != nil {
-			return fmt.Errorf("Encrypt by %s: %w", by.what, err)
+			return fmt.Errorf("encrypt by %s: %w", by.what, err)
 		}
 		few, many := got[0], got[1]
 		r.add(row{what: fmt.Sprintf("KMS %s Encrypt by %s, small store", name, by.what), note: fmt.Sprintf("%d keys, %d grants", smallKeys, smallGrants)}.with(few))

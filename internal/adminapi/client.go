@@ -58,7 +58,7 @@ func (c *Client) Call(ctx context.Context, operation string, in, out any) error 
 		}
 		return fmt.Errorf("%w: %w", ErrNotRunning, err)
 	}
-	defer resp.Body.Close() //nolint:errcheck // only read from
+	defer resp.Body.Close()
 	text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	defer secret.Wipe(text)
 	if err != nil || len(text) > maxAnswer {

@@ -83,7 +83,7 @@ func TestKMSBlobRefuses(t *testing.T) {
 		"of AWS": {append([]byte{1, 2, 2, 0, 0x78}, make([]byte, 180)...), ErrUnknownVersion},
 	} {
 		got, err := ParseKMSBlob(c.blob)
-		if !errors.Is(err, c.want) || errors.Is(err, ErrUnknownVersion) != (c.want == ErrUnknownVersion) || got.Sealed != nil || got.KMSHeader != (KMSHeader{}) {
+		if !errors.Is(err, c.want) || errors.Is(err, ErrUnknownVersion) != errors.Is(c.want, ErrUnknownVersion) || got.Sealed != nil || got.KMSHeader != (KMSHeader{}) {
 			t.Errorf("%s: got %v, want %v", name, err, c.want)
 		}
 	}

@@ -70,7 +70,7 @@ func (c auditExportCommand) write(ctx context.Context, p *Process, w io.Writer, 
 
 // writeCloudTrail writes one document in the form of CloudTrail's log files.
 func writeCloudTrail(ctx context.Context, w *bufio.Writer, src audit.Source, origins []string) (written, others int, err error) {
-	w.WriteString(`{"Records":[`)
+	w.WriteString(`{"Records":[`) //nolint:errcheck // Flush tells, as with what follows
 	for _, origin := range origins {
 		for n, err := range audit.Entries(ctx, src, origin, 0) {
 			if err != nil {

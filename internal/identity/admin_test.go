@@ -1,6 +1,7 @@
 package identity_test
 
 import (
+	"errors"
 	"fmt"
 	"reflect"
 	"regexp"
@@ -65,7 +66,7 @@ func TestOnlyOperatorsAndPoliciesAdminister(t *testing.T) {
 			t.Run(name+" by "+who, func(t *testing.T) {
 				mark := f.mark()
 				err := call(c.who)
-				e, is := err.(*identity.Error)
+				e, is := errors.AsType[*identity.Error](err)
 				if !is || e.Code != identity.CodeAccessDenied || !strings.HasPrefix(e.Message, c.text+"iam:"+name) {
 					t.Errorf("got %v", err)
 				}

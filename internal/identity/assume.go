@@ -120,7 +120,7 @@ func (c *call) assume(ctx context.Context, in *AssumeRoleInput, factor bool, out
 	if err != nil {
 		return nil, err
 	}
-	if err := c.mayAssume(ctx, in, b, p); err != nil {
+	if err := c.mayAssume(in, b, p); err != nil {
 		return nil, err
 	}
 	seconds := in.Duration
@@ -220,7 +220,7 @@ func (c *call) inherit(ctx context.Context, in *AssumeRoleInput, b *sessionBody)
 
 // mayAssume asks the role's trust policy and the caller's own policies. p is nil if
 // there is no such role, which is refused in the same words.
-func (c *call) mayAssume(ctx context.Context, in *AssumeRoleInput, b *sessionBody, p *principal) error {
+func (c *call) mayAssume(in *AssumeRoleInput, b *sessionBody, p *principal) error {
 	sub := c.who.subject()
 	q := iam.Query{Caller: sub.Caller, Resource: in.RoleARN, Time: c.at, Context: new(iam.Context)}
 	if !b.MFA.IsZero() { // for this request, whatever the credentials had

@@ -2,7 +2,7 @@ package keyspec
 
 import (
 	"crypto"
-	_ "crypto/sha1"   // OAEP
+	_ "crypto/sha1"   //nolint:gosec // RSAES_OAEP_SHA_1 is an algorithm of the API
 	_ "crypto/sha256" // signatures
 	_ "crypto/sha512"
 )

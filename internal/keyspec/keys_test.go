@@ -80,12 +80,12 @@ func TestUnknownSpecIsUnsupported(t *testing.T) {
 
 // typesOf are the message types that an algorithm takes, with a message of each.
 func typesOf(a SigningAlgorithm) map[MessageType][]byte {
-	switch {
-	case a == SignEd25519:
+	switch a {
+	case SignEd25519:
 		return map[MessageType][]byte{"": someMessage, MessageRaw: someMessage}
-	case a == SignEd25519ph:
+	case SignEd25519ph:
 		return map[MessageType][]byte{MessageDigest: bytes.Repeat([]byte{7}, 64)}
-	case a == SignMLDSA:
+	case SignMLDSA:
 		return map[MessageType][]byte{"": someMessage, MessageRaw: someMessage, MessageExternalMu: bytes.Repeat([]byte{7}, 64)}
 	}
 	return map[MessageType][]byte{"": someMessage, MessageRaw: someMessage, MessageDigest: bytes.Repeat([]byte{7}, a.hash().Size())}

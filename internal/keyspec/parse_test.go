@@ -190,11 +190,9 @@ func TestECCKeysThatAreNoneAreRefused(t *testing.T) {
 		good := ecPrivateKey{Version: 1, Scalar: d, PublicKey: bitString(p)}
 		version2 := good
 		version2.Version = 2
-		wrongCurve := c.oid
+		wrongCurve := curveOf(ECCNISTP256).oid
 		if s == ECCNISTP256 {
 			wrongCurve = curveOf(ECCNISTP384).oid
-		} else {
-			wrongCurve = curveOf(ECCNISTP256).oid
 		}
 		unusedInner := good
 		unusedInner.PublicKey = unused

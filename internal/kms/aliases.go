@@ -183,7 +183,7 @@ func (s *Service) DeleteAlias(ctx context.Context, who Caller, in *DeleteAliasIn
 func (s *Service) ListAliases(ctx context.Context, who Caller, in *ListAliasesInput) (*ListAliasesOutput, error) {
 	return perform(ctx, s, who, OpListAliases, in, func(c *call, out *ListAliasesOutput) error {
 		c.param("keyId", in.KeyID)
-		if err := c.allow("*", nil); err != nil {
+		if err := c.allow("*"); err != nil {
 			return err
 		}
 		read := func(ctx context.Context, after string, limit int) ([]Alias, error) {
@@ -219,7 +219,7 @@ func (s *Service) ListAliases(ctx context.Context, who Caller, in *ListAliasesIn
 // decide. Permission on the key is asked for besides.
 func (c *call) mayName(a *Alias) error {
 	c.resource("alias", a.ARN(), a.Account)
-	return c.allow(a.ARN(), nil)
+	return c.allow(a.ARN())
 }
 
 // aliasAndKey finds an alias of the caller's account by name, and its key.

@@ -174,8 +174,15 @@ func TestUpdateAliasKeepsKindAndUsage(t *testing.T) {
 		from, to *kms.Key
 		ok       bool
 	}{
-		{symmetric, f.Key(t, keyspec.SymmetricDefault), true}, {rsaSign, ecc, true}, {mac256, mac512, true}, {symmetric, symmetric, true},
-		{symmetric, rsaEncrypt, false}, {rsaEncrypt, symmetric, false}, {rsaEncrypt, rsaSign, false}, {mac256, symmetric, false}, {ecc, mac256, false},
+		{symmetric, f.Key(t, keyspec.SymmetricDefault), true},
+		{rsaSign, ecc, true},
+		{mac256, mac512, true},
+		{symmetric, symmetric, true},
+		{symmetric, rsaEncrypt, false},
+		{rsaEncrypt, symmetric, false},
+		{rsaEncrypt, rsaSign, false},
+		{mac256, symmetric, false},
+		{ecc, mac256, false},
 	} {
 		name := fmt.Sprint("alias/", i)
 		f.Alias(t, c.from, name)
@@ -261,8 +268,11 @@ func TestListAliasesPagesAndFilters(t *testing.T) {
 		want  []string
 		pages int
 	}{
-		{kms.ListAliasesInput{}, all, 3}, {kms.ListAliasesInput{Limit: i32(1000)}, all, 2}, {kms.ListAliasesInput{Limit: i32(7)}, all, 18},
-		{kms.ListAliasesInput{KeyID: a.ARN()}, ofA, 1}, {kms.ListAliasesInput{KeyID: a.ID, Limit: i32(9)}, ofA, 5},
+		{kms.ListAliasesInput{}, all, 3},
+		{kms.ListAliasesInput{Limit: i32(1000)}, all, 2},
+		{kms.ListAliasesInput{Limit: i32(7)}, all, 18},
+		{kms.ListAliasesInput{KeyID: a.ARN()}, ofA, 1},
+		{kms.ListAliasesInput{KeyID: a.ID, Limit: i32(9)}, ofA, 5},
 	} {
 		if got, pages := list(c.in); !slices.Equal(got, c.want) || pages != c.pages {
 			t.Errorf("%+v: %d aliases on %d pages, want %d on %d", c.in, len(got), pages, len(c.want), c.pages)

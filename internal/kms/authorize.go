@@ -108,8 +108,8 @@ func (c *call) authorize(ctx context.Context, k *live, op *Operation, a ask) err
 }
 
 // allow decides an operation that is on no key, by identity policies alone.
-func (c *call) allow(resource string, add func(*iam.Context)) error {
-	return c.allowAs(c.op, resource, add)
+func (c *call) allow(resource string) error {
+	return c.allowAs(c.op, resource, nil)
 }
 
 // allowAs is allow for another operation, which the call's own takes with it.

@@ -240,7 +240,7 @@ func (s *Service) finishConnecting(ctx context.Context, ks *KeyStore) {
 		}
 		c.result("connectionState", string(next.State))
 		c.result("connectionErrorCode", next.ErrorCode)
-		if err := c.allow("*", nil); err != nil {
+		if err := c.allow("*"); err != nil {
 			return err
 		}
 		err := c.update(ctx, func(ctx context.Context, tx Tx) ([]Change, error) { return nil, tx.PutKeyStore(ctx, &next) })
@@ -309,7 +309,7 @@ func (s *Service) takeOver(ctx context.Context, ks *KeyStore) {
 	err := s.do(ctx, system("connection", ks.Region, ks.Account), OpConnectCustomKeyStore, nil, func(c *call) error {
 		c.entry.Resource.Kind = "key_store"
 		c.param("customKeyStoreId", ks.ID)
-		if err := c.allow("*", nil); err != nil {
+		if err := c.allow("*"); err != nil {
 			return err
 		}
 		next.Since = c.at

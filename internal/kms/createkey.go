@@ -191,7 +191,10 @@ func (s *Service) generate(ctx context.Context, k *Key) error {
 		return err
 	}
 	m := Material{ID: newMaterialID(), State: MaterialCurrent, CreatedAt: k.CreatedAt}
-	m.Handle, m.Public, err = b.Generate(ctx, k.ref(&m))
+	err = s.making.do(ctx, k.Account, k.Spec, func() (err error) {
+		m.Handle, m.Public, err = b.Generate(ctx, k.ref(&m))
+		return err
+	})
 	if err != nil {
 		return backendError(err)
 	}

@@ -171,54 +171,123 @@ func TestCreateKeyRefuses(t *testing.T) {
 		code    kms.Code
 		message string
 	}{
-		{"two specs", kms.CreateKeyInput{KeySpec: keyspec.RSA2048, CustomerMasterKeySpec: keyspec.RSA3072, KeyUsage: keyspec.SignVerify}, kms.CodeValidation,
-			"You cannot specify different values for KeySpec and CustomerMasterKeySpec. CustomerMasterKeySpec is deprecated."},
-		{"no usage", kms.CreateKeyInput{KeySpec: keyspec.HMAC256}, kms.CodeValidation,
-			"You must specify a KeyUsage value for all KMS keys except for symmetric encryption keys."},
-		{"wrong usage", kms.CreateKeyInput{KeySpec: keyspec.HMAC224, KeyUsage: keyspec.EncryptDecrypt}, kms.CodeValidation,
-			"KeyUsage ENCRYPT_DECRYPT is not compatible with KeySpec HMAC_224"},
-		{"unknown spec", kms.CreateKeyInput{KeySpec: "DES"}, kms.CodeValidation,
+		{
+			"two specs",
+			kms.CreateKeyInput{KeySpec: keyspec.RSA2048, CustomerMasterKeySpec: keyspec.RSA3072, KeyUsage: keyspec.SignVerify},
+			kms.CodeValidation,
+			"You cannot specify different values for KeySpec and CustomerMasterKeySpec. CustomerMasterKeySpec is deprecated.",
+		},
+		{
+			"no usage",
+			kms.CreateKeyInput{KeySpec: keyspec.HMAC256},
+			kms.CodeValidation,
+			"You must specify a KeyUsage value for all KMS keys except for symmetric encryption keys.",
+		},
+		{
+			"wrong usage",
+			kms.CreateKeyInput{KeySpec: keyspec.HMAC224, KeyUsage: keyspec.EncryptDecrypt},
+			kms.CodeValidation,
+			"KeyUsage ENCRYPT_DECRYPT is not compatible with KeySpec HMAC_224",
+		},
+		{
+			"unknown spec",
+			kms.CreateKeyInput{KeySpec: "DES"},
+			kms.CodeValidation,
 			"1 validation error detected: Value 'DES' at 'keySpec' failed to satisfy constraint: Member must satisfy enum value set: [RSA_2048, RSA_3072, RSA_4096, " +
 				"ECC_NIST_P256, ECC_NIST_P384, ECC_NIST_P521, ECC_SECG_P256K1, SYMMETRIC_DEFAULT, HMAC_224, HMAC_256, HMAC_384, HMAC_512, SM2, " +
-				"ML_DSA_44, ML_DSA_65, ML_DSA_87, ECC_NIST_EDWARDS25519]"},
-		{"unknown usage", kms.CreateKeyInput{KeyUsage: "WRAP"}, kms.CodeValidation,
+				"ML_DSA_44, ML_DSA_65, ML_DSA_87, ECC_NIST_EDWARDS25519]",
+		},
+		{
+			"unknown usage",
+			kms.CreateKeyInput{KeyUsage: "WRAP"},
+			kms.CodeValidation,
 			"1 validation error detected: Value 'WRAP' at 'keyUsage' failed to satisfy constraint: Member must satisfy enum value set: " +
-				"[SIGN_VERIFY, ENCRYPT_DECRYPT, GENERATE_VERIFY_MAC, KEY_AGREEMENT]"},
-		{"SM2", kms.CreateKeyInput{KeySpec: keyspec.SM2, KeyUsage: keyspec.SignVerify}, kms.CodeUnsupported,
-			"The key spec SM2 is supported in the China Regions of AWS only."},
-		{"external key store", kms.CreateKeyInput{Origin: kms.OriginXKS, XksKeyID: "x", CustomKeyStoreID: "cks-1"}, kms.CodeUnsupported,
-			"Keys in external key stores are not supported."},
+				"[SIGN_VERIFY, ENCRYPT_DECRYPT, GENERATE_VERIFY_MAC, KEY_AGREEMENT]",
+		},
+		{
+			"SM2",
+			kms.CreateKeyInput{KeySpec: keyspec.SM2, KeyUsage: keyspec.SignVerify},
+			kms.CodeUnsupported,
+			"The key spec SM2 is supported in the China Regions of AWS only.",
+		},
+		{
+			"external key store",
+			kms.CreateKeyInput{Origin: kms.OriginXKS, XksKeyID: "x", CustomKeyStoreID: "cks-1"},
+			kms.CodeUnsupported,
+			"Keys in external key stores are not supported.",
+		},
 		{"XksKeyId", kms.CreateKeyInput{XksKeyID: "x"}, kms.CodeValidation, "XksKeyId is valid only for keys with Origin EXTERNAL_KEY_STORE."},
 		{"no key store", kms.CreateKeyInput{Origin: kms.OriginCloudHSM}, kms.CodeValidation, "Origin AWS_CLOUDHSM requires a CustomKeyStoreId."},
-		{"key store, wrong origin", kms.CreateKeyInput{CustomKeyStoreID: "cks-1"}, kms.CodeValidation,
-			"CustomKeyStoreId is valid only for keys with Origin AWS_CLOUDHSM."},
-		{"key store, RSA", kms.CreateKeyInput{Origin: kms.OriginCloudHSM, CustomKeyStoreID: "cks-1", KeySpec: keyspec.RSA2048, KeyUsage: keyspec.SignVerify},
-			kms.CodeUnsupported, "Custom key stores hold symmetric encryption keys only, not RSA_2048."},
-		{"key store, multi-Region", kms.CreateKeyInput{Origin: kms.OriginCloudHSM, CustomKeyStoreID: "cks-1", MultiRegion: true},
-			kms.CodeUnsupported, "Keys in custom key stores cannot be multi-Region keys."},
-		{"no such key store", kms.CreateKeyInput{Origin: kms.OriginCloudHSM, CustomKeyStoreID: "cks-1"},
-			"CustomKeyStoreNotFoundException", "Custom key store cks-1 does not exist."},
-		{"long description", kms.CreateKeyInput{Description: strings.Repeat("é", 8193)}, kms.CodeValidation,
-			"1 validation error detected: Value '" + strings.Repeat("é", 64) + "…' at 'description' failed to satisfy constraint: Member must have length less than or equal to 8192"},
+		{
+			"key store, wrong origin",
+			kms.CreateKeyInput{CustomKeyStoreID: "cks-1"},
+			kms.CodeValidation,
+			"CustomKeyStoreId is valid only for keys with Origin AWS_CLOUDHSM.",
+		},
+		{
+			"key store, RSA",
+			kms.CreateKeyInput{Origin: kms.OriginCloudHSM, CustomKeyStoreID: "cks-1", KeySpec: keyspec.RSA2048, KeyUsage: keyspec.SignVerify},
+			kms.CodeUnsupported, "Custom key stores hold symmetric encryption keys only, not RSA_2048.",
+		},
+		{
+			"key store, multi-Region",
+			kms.CreateKeyInput{Origin: kms.OriginCloudHSM, CustomKeyStoreID: "cks-1", MultiRegion: true},
+			kms.CodeUnsupported, "Keys in custom key stores cannot be multi-Region keys.",
+		},
+		{
+			"no such key store",
+			kms.CreateKeyInput{Origin: kms.OriginCloudHSM, CustomKeyStoreID: "cks-1"},
+			"CustomKeyStoreNotFoundException", "Custom key store cks-1 does not exist.",
+		},
+		{
+			"long description",
+			kms.CreateKeyInput{Description: strings.Repeat("é", 8193)},
+			kms.CodeValidation,
+			"1 validation error detected: Value '" + strings.Repeat("é", 64) + "…' at 'description' failed to satisfy constraint: Member must have length less than or equal to 8192",
+		},
 		{"too many tags", kms.CreateKeyInput{Tags: tags}, kms.CodeTag, "Too many tags"},
 		{"duplicate tags", kms.CreateKeyInput{Tags: []kms.Tag{{TagKey: "a"}, {TagKey: "a"}}}, kms.CodeTag, "Duplicate tag keys"},
 		{"system tag", kms.CreateKeyInput{Tags: []kms.Tag{{TagKey: "AWS:x"}}}, kms.CodeTag, "aws: prefixed tag key names are not allowed for external use."},
 		{"long policy", kms.CreateKeyInput{Policy: strings.Repeat(" ", 32769)}, kms.CodeLimitExceeded, "The key policy is longer than 32768 bytes."},
-		{"longer policy", kms.CreateKeyInput{Policy: strings.Repeat(" ", 131073)}, kms.CodeValidation,
-			"1 validation error detected: Value at 'policy' failed to satisfy constraint: Member must have length less than or equal to 131072"},
-		{"policy in another script", kms.CreateKeyInput{Policy: "π"}, kms.CodeValidation,
-			`1 validation error detected: Value at 'policy' failed to satisfy constraint: Member must satisfy regular expression pattern: [\u0009\u000A\u000D\u0020-\u00FF]+`},
-		{"malformed policy", kms.CreateKeyInput{Policy: `{"Statement":[{"Effect":"Maybe","Principal":"*","Action":"kms:*","Resource":"*"}]}`},
-			kms.CodeMalformedPolicy, "malformed policy document at /Statement/0/Effect: must be Allow or Deny"},
-		{"unknown user", kms.CreateKeyInput{Policy: allow(`{"AWS":["` + userARN(kmstest.Account, "nobody") + `","` + userARN(kmstest.Account, "admin") + `"]}`)},
-			kms.CodeMalformedPolicy, "Policy contains a statement with one or more invalid principals."},
-		{"unknown account", kms.CreateKeyInput{Policy: allow(`{"AWS":["999999999999","111122223333"]}`)},
-			kms.CodeMalformedPolicy, "Policy contains a statement with one or more invalid principals."},
-		{"deleted user", kms.CreateKeyInput{Policy: allow(`{"AWS":["AIDAQ3EGRQZ5FIPTSXXXX","111122223333"]}`)},
-			kms.CodeMalformedPolicy, "Policy contains a statement with one or more invalid principals."},
-		{"lockout", kms.CreateKeyInput{Policy: allow(`{"Service":"s3.amazonaws.com"}`)}, kms.CodeMalformedPolicy,
+		{
+			"longer policy",
+			kms.CreateKeyInput{Policy: strings.Repeat(" ", 131073)},
+			kms.CodeValidation,
+			"1 validation error detected: Value at 'policy' failed to satisfy constraint: Member must have length less than or equal to 131072",
+		},
+		{
+			"policy in another script",
+			kms.CreateKeyInput{Policy: "π"},
+			kms.CodeValidation,
+			`1 validation error detected: Value at 'policy' failed to satisfy constraint: Member must satisfy regular expression pattern: [\u0009\u000A\u000D\u0020-\u00FF]+`,
+		},
+		{
+			"malformed policy",
+			kms.CreateKeyInput{Policy: `{"Statement":[{"Effect":"Maybe","Principal":"*","Action":"kms:*","Resource":"*"}]}`},
+			kms.CodeMalformedPolicy, "malformed policy document at /Statement/0/Effect: must be Allow or Deny",
+		},
+		{
+			"unknown user",
+			kms.CreateKeyInput{Policy: allow(`{"AWS":["` + userARN(kmstest.Account, "nobody") + `","` + userARN(kmstest.Account, "admin") + `"]}`)},
+			kms.CodeMalformedPolicy, "Policy contains a statement with one or more invalid principals.",
+		},
+		{
+			"unknown account",
+			kms.CreateKeyInput{Policy: allow(`{"AWS":["999999999999","111122223333"]}`)},
+			kms.CodeMalformedPolicy, "Policy contains a statement with one or more invalid principals.",
+		},
+		{
+			"deleted user",
+			kms.CreateKeyInput{Policy: allow(`{"AWS":["AIDAQ3EGRQZ5FIPTSXXXX","111122223333"]}`)},
+			kms.CodeMalformedPolicy, "Policy contains a statement with one or more invalid principals.",
+		},
+		{
+			"lockout",
+			kms.CreateKeyInput{Policy: allow(`{"Service":"s3.amazonaws.com"}`)},
+			kms.CodeMalformedPolicy,
 			"The new key policy will not allow you to update the key policy in the future." +
-				" Let it allow kms:PutKeyPolicy to you or your account, or set BypassPolicyLockoutSafetyCheck."},
+				" Let it allow kms:PutKeyPolicy to you or your account, or set BypassPolicyLockoutSafetyCheck.",
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, err := f.CreateKey(t.Context(), kmstest.Admin(t), &c.in)
@@ -280,8 +349,11 @@ func TestCreateKeyAsksForPermission(t *testing.T) {
 		{"usage", statement(`"kms:CreateKey"`, `,"Condition":{"StringEquals":{"kms:KeyUsage":"ENCRYPT_DECRYPT"}}`), kms.CreateKeyInput{}, true, ""},
 		{"origin", statement(`"kms:CreateKey"`, `,"Condition":{"StringEquals":{"kms:KeyOrigin":"AWS_KMS"}}`), kms.CreateKeyInput{Origin: kms.OriginExternal}, false, "kms:CreateKey"},
 		{"multi-Region", statement(`"kms:CreateKey"`, `,"Condition":{"Bool":{"kms:MultiRegion":"false"}}`), kms.CreateKeyInput{MultiRegion: true}, false, "kms:CreateKey"},
-		{"bypass", statement(`"kms:CreateKey"`, `,"Condition":{"Bool":{"kms:BypassPolicyLockoutSafetyCheck":"false"}}`),
-			kms.CreateKeyInput{BypassPolicyLockoutSafetyCheck: true}, false, "kms:CreateKey"},
+		{
+			"bypass", statement(`"kms:CreateKey"`, `,"Condition":{"Bool":{"kms:BypassPolicyLockoutSafetyCheck":"false"}}`),
+			kms.CreateKeyInput{BypassPolicyLockoutSafetyCheck: true},
+			false, "kms:CreateKey",
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			calls := backendCalls(f)

@@ -193,7 +193,7 @@ func (c *call) makeDataKeyPair(ctx context.Context, d *dataKeyPair) (*keyPair, e
 		}
 		return nil, dryRun(true)
 	}
-	private, public, err := keyspec.Generate(d.spec)
+	private, public, err := c.s.making.generate(ctx, c.who.account(), d.spec)
 	if err != nil {
 		return nil, useError(err)
 	}

@@ -182,9 +182,12 @@ func TestGenerateDataKeyPairRefuses(t *testing.T) {
 		want string
 	}{
 		"no spec": {kms.GenerateDataKeyPairInput{KeyID: k.ID}, kms.CodeValidation, one + "Value null at 'keyPairSpec' failed to satisfy constraint: Member must not be null"},
-		"unknown spec": {kms.GenerateDataKeyPairInput{KeyID: k.ID, KeyPairSpec: "SYMMETRIC_DEFAULT"}, kms.CodeValidation,
+		"unknown spec": {
+			kms.GenerateDataKeyPairInput{KeyID: k.ID, KeyPairSpec: "SYMMETRIC_DEFAULT"},
+			kms.CodeValidation,
 			one + "Value 'SYMMETRIC_DEFAULT' at 'keyPairSpec' failed to satisfy constraint: Member must satisfy enum value set: [RSA_2048, RSA_3072, RSA_4096, " +
-				"ECC_NIST_P256, ECC_NIST_P384, ECC_NIST_P521, ECC_SECG_P256K1, ECC_NIST_EDWARDS25519, SM2]"},
+				"ECC_NIST_P256, ECC_NIST_P384, ECC_NIST_P521, ECC_SECG_P256K1, ECC_NIST_EDWARDS25519, SM2]",
+		},
 		"SM2":            {kms.GenerateDataKeyPairInput{KeyID: k.ID, KeyPairSpec: keyspec.SM2}, kms.CodeUnsupported, "Key pairs of spec SM2 are not supported: they exist in the China Regions only."},
 		"asymmetric key": {kms.GenerateDataKeyPairInput{KeyID: asymmetric.ID, KeyPairSpec: keyspec.ECCNISTP256}, kms.CodeInvalidKeyUsage, "You cannot generate a data key with an asymmetric CMK"},
 		"dry run":        {kms.GenerateDataKeyPairInput{KeyID: k.ID, KeyPairSpec: keyspec.RSA4096, DryRun: true}, kms.CodeDryRun, "The request would have succeeded, but the DryRun option is set."},

@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/sha1" //nolint:gosec // RSAES_OAEP_SHA_1 is an algorithm of the API
+	"crypto/sha1"
 	"crypto/sha256"
 	"crypto/x509"
 	"hash"
@@ -123,23 +123,37 @@ func TestEncryptChecksParameters(t *testing.T) {
 		want string
 	}{
 		"no key": {kms.EncryptInput{Plaintext: few}, one + "Value null at 'keyId' failed to satisfy constraint: Member must not be null"},
-		"long key": {kms.EncryptInput{KeyID: strings.Repeat("k", 2049), Plaintext: few},
-			one + "Value '" + strings.Repeat("k", 128) + "…' at 'keyId' failed to satisfy constraint: Member must have length less than or equal to 2048"},
+		"long key": {
+			kms.EncryptInput{KeyID: strings.Repeat("k", 2049), Plaintext: few},
+			one + "Value '" + strings.Repeat("k", 128) + "…' at 'keyId' failed to satisfy constraint: Member must have length less than or equal to 2048",
+		},
 		"no plaintext":    {kms.EncryptInput{KeyID: k.ID}, one + "Value at 'plaintext' failed to satisfy constraint: Member must not be null"},
 		"empty plaintext": {kms.EncryptInput{KeyID: k.ID, Plaintext: text("")}, one + "Value at 'plaintext' failed to satisfy constraint: Member must have length greater than or equal to 1"},
-		"long plaintext": {kms.EncryptInput{KeyID: k.ID, Plaintext: secret.New(make([]byte, 4097))},
-			one + "Value at 'plaintext' failed to satisfy constraint: Member must have length less than or equal to 4096"},
-		"algorithm": {kms.EncryptInput{KeyID: k.ID, Plaintext: few, EncryptionAlgorithm: "ROT13"},
-			one + "Value 'ROT13' at 'encryptionAlgorithm' failed to satisfy constraint: Member must satisfy enum value set: [SYMMETRIC_DEFAULT, RSAES_OAEP_SHA_1, RSAES_OAEP_SHA_256, SM2PKE]"},
-		"context of many pairs": {kms.EncryptInput{KeyID: k.ID, Plaintext: few, EncryptionContext: many},
-			one + "Value at 'encryptionContext' failed to satisfy constraint: Member must have at most 64 pairs"},
-		"context of many bytes": {kms.EncryptInput{KeyID: k.ID, Plaintext: few, EncryptionContext: map[string]string{"a": strings.Repeat("v", 8192)}},
-			one + "Value at 'encryptionContext' failed to satisfy constraint: Member must have keys and values of at most 8192 bytes together"},
-		"context with an empty name": {kms.EncryptInput{KeyID: k.ID, Plaintext: few, EncryptionContext: map[string]string{"": "v"}},
-			one + "Value at 'encryptionContext' failed to satisfy constraint: Member must not have an empty key"},
-		"two things": {kms.EncryptInput{GrantTokens: make([]string, 11), Plaintext: few},
+		"long plaintext": {
+			kms.EncryptInput{KeyID: k.ID, Plaintext: secret.New(make([]byte, 4097))},
+			one + "Value at 'plaintext' failed to satisfy constraint: Member must have length less than or equal to 4096",
+		},
+		"algorithm": {
+			kms.EncryptInput{KeyID: k.ID, Plaintext: few, EncryptionAlgorithm: "ROT13"},
+			one + "Value 'ROT13' at 'encryptionAlgorithm' failed to satisfy constraint: Member must satisfy enum value set: [SYMMETRIC_DEFAULT, RSAES_OAEP_SHA_1, RSAES_OAEP_SHA_256, SM2PKE]",
+		},
+		"context of many pairs": {
+			kms.EncryptInput{KeyID: k.ID, Plaintext: few, EncryptionContext: many},
+			one + "Value at 'encryptionContext' failed to satisfy constraint: Member must have at most 64 pairs",
+		},
+		"context of many bytes": {
+			kms.EncryptInput{KeyID: k.ID, Plaintext: few, EncryptionContext: map[string]string{"a": strings.Repeat("v", 8192)}},
+			one + "Value at 'encryptionContext' failed to satisfy constraint: Member must have keys and values of at most 8192 bytes together",
+		},
+		"context with an empty name": {
+			kms.EncryptInput{KeyID: k.ID, Plaintext: few, EncryptionContext: map[string]string{"": "v"}},
+			one + "Value at 'encryptionContext' failed to satisfy constraint: Member must not have an empty key",
+		},
+		"two things": {
+			kms.EncryptInput{GrantTokens: make([]string, 11), Plaintext: few},
 			"2 validation errors detected: Value null at 'keyId' failed to satisfy constraint: Member must not be null; " +
-				"Value at 'grantTokens' failed to satisfy constraint: Member must have length less than or equal to 10"},
+				"Value at 'grantTokens' failed to satisfy constraint: Member must have length less than or equal to 10",
+		},
 	} {
 		out, err := f.Encrypt(t.Context(), kmstest.Admin(t), &c.in)
 		kmstest.Refused(t, err, kms.CodeValidation, c.want)
@@ -161,16 +175,26 @@ func TestDecryptChecksParameters(t *testing.T) {
 	}{
 		"no ciphertext":    {kms.DecryptInput{KeyID: k.ID}, one + "Value null at 'ciphertextBlob' failed to satisfy constraint: Member must not be null"},
 		"empty ciphertext": {kms.DecryptInput{CiphertextBlob: []byte{}}, one + "Value at 'ciphertextBlob' failed to satisfy constraint: Member must have length greater than or equal to 1"},
-		"long ciphertext": {kms.DecryptInput{CiphertextBlob: make([]byte, 6145)},
-			one + "Value at 'ciphertextBlob' failed to satisfy constraint: Member must have length less than or equal to 6144"},
-		"RSA without a key": {kms.DecryptInput{CiphertextBlob: []byte("x"), EncryptionAlgorithm: keyspec.EncryptOAEPSHA256},
-			one + "Value null at 'keyId' failed to satisfy constraint: Member must not be null"},
-		"ignoring without a key": {kms.DecryptInput{DryRun: true, DryRunModifiers: ignore},
-			one + "Value null at 'keyId' failed to satisfy constraint: Member must not be null"},
-		"modifier without dry run": {kms.DecryptInput{CiphertextBlob: []byte("x"), DryRunModifiers: ignore},
-			one + "Value at 'dryRunModifiers' failed to satisfy constraint: Member must not be set unless DryRun is true"},
-		"unknown modifier": {kms.DecryptInput{CiphertextBlob: []byte("x"), DryRun: true, DryRunModifiers: []kms.DryRunModifier{"HOPE"}},
-			one + "Value 'HOPE' at 'dryRunModifiers' failed to satisfy constraint: Member must satisfy enum value set: [IGNORE_CIPHERTEXT]"},
+		"long ciphertext": {
+			kms.DecryptInput{CiphertextBlob: make([]byte, 6145)},
+			one + "Value at 'ciphertextBlob' failed to satisfy constraint: Member must have length less than or equal to 6144",
+		},
+		"RSA without a key": {
+			kms.DecryptInput{CiphertextBlob: []byte("x"), EncryptionAlgorithm: keyspec.EncryptOAEPSHA256},
+			one + "Value null at 'keyId' failed to satisfy constraint: Member must not be null",
+		},
+		"ignoring without a key": {
+			kms.DecryptInput{DryRun: true, DryRunModifiers: ignore},
+			one + "Value null at 'keyId' failed to satisfy constraint: Member must not be null",
+		},
+		"modifier without dry run": {
+			kms.DecryptInput{CiphertextBlob: []byte("x"), DryRunModifiers: ignore},
+			one + "Value at 'dryRunModifiers' failed to satisfy constraint: Member must not be set unless DryRun is true",
+		},
+		"unknown modifier": {
+			kms.DecryptInput{CiphertextBlob: []byte("x"), DryRun: true, DryRunModifiers: []kms.DryRunModifier{"HOPE"}},
+			one + "Value 'HOPE' at 'dryRunModifiers' failed to satisfy constraint: Member must satisfy enum value set: [IGNORE_CIPHERTEXT]",
+		},
 	} {
 		if out, err := f.Decrypt(t.Context(), kmstest.Admin(t), &c.in); out != nil {
 			t.Errorf("%s: got an output", name)

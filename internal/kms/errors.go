@@ -45,6 +45,7 @@ const (
 	CodeMalformedPolicy    Code = "MalformedPolicyDocumentException"
 	CodeNotFound           Code = "NotFoundException"
 	CodeTag                Code = "TagException"
+	CodeThrottling         Code = "ThrottlingException"
 	CodeUnsupported        Code = "UnsupportedOperationException"
 	CodeValidation         Code = "ValidationException"
 )

@@ -27,10 +27,14 @@ func TestExplainSaysWhatDecides(t *testing.T) {
 		in   kms.ExplainInput
 		want string
 	}{
-		"allowed": {kms.ExplainInput{Action: "decrypt", KeyID: "alias/cards", EncryptionContext: map[string]string{"tenant": "a"}, IP: netip.MustParseAddr("192.0.2.7")},
-			`allowed by resource policy /Statement/1 "Tenant"`},
-		"another context": {kms.ExplainInput{Action: "kms:Decrypt", KeyID: k.ARN(), EncryptionContext: map[string]string{"tenant": "b"}, IP: netip.MustParseAddr("192.0.2.7")},
-			"denied: no identity policy allows it"},
+		"allowed": {
+			kms.ExplainInput{Action: "decrypt", KeyID: "alias/cards", EncryptionContext: map[string]string{"tenant": "a"}, IP: netip.MustParseAddr("192.0.2.7")},
+			`allowed by resource policy /Statement/1 "Tenant"`,
+		},
+		"another context": {
+			kms.ExplainInput{Action: "kms:Decrypt", KeyID: k.ARN(), EncryptionContext: map[string]string{"tenant": "b"}, IP: netip.MustParseAddr("192.0.2.7")},
+			"denied: no identity policy allows it",
+		},
 		"no key": {kms.ExplainInput{Action: "kms:CreateKey"}, "denied: no identity policy allows it"},
 	} {
 		in := c.in
@@ -64,8 +68,12 @@ func TestExplainRefuses(t *testing.T) {
 		"a client":       {admin, kms.ExplainInput{Subject: admin.Subject, Action: "Decrypt", KeyID: k.ID}, kms.CodeAccessDenied, "Only operators of the host may ask why a request is allowed."},
 		"no principal":   {kms.Operator("o", k.Region, k.Account), kms.ExplainInput{Action: "Decrypt"}, kms.CodeValidation, "'principal' failed to satisfy constraint: Member must not be null"},
 		"no such action": {kms.Operator("o", k.Region, k.Account), kms.ExplainInput{Subject: admin.Subject, Action: "kms:Fly"}, kms.CodeValidation, "'kms:Fly' at 'action' failed to satisfy constraint: Member must be an action of KMS, such as kms:Decrypt"},
-		"no such key": {kms.Operator("o", k.Region, k.Account), kms.ExplainInput{Subject: admin.Subject, Action: "Decrypt", KeyID: "alias/none"}, kms.CodeNotFound,
-			"Alias arn:aws:kms:" + k.Region + ":" + k.Account + ":alias/none is not found."},
+		"no such key": {
+			kms.Operator("o", k.Region, k.Account),
+			kms.ExplainInput{Subject: admin.Subject, Action: "Decrypt", KeyID: "alias/none"},
+			kms.CodeNotFound,
+			"Alias arn:aws:kms:" + k.Region + ":" + k.Account + ":alias/none is not found.",
+		},
 	} {
 		_, err := f.Service.Explain(t.Context(), c.who, &c.in)
 		var e *kms.Error

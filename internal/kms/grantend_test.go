@@ -186,9 +186,13 @@ func TestListGrantsPagesAndFilters(t *testing.T) {
 		in   kms.ListGrantsInput
 		want []string
 	}{
-		{kms.ListGrantsInput{}, all}, {kms.ListGrantsInput{Limit: i32(3)}, all}, {kms.ListGrantsInput{GranteePrincipal: app, Limit: i32(4)}, ofApp},
-		{kms.ListGrantsInput{GrantID: all[9]}, all[9:10]}, {kms.ListGrantsInput{GrantID: strings.Repeat("0", 64)}, nil},
-		{kms.ListGrantsInput{GrantID: ofApp[0], GranteePrincipal: app}, ofApp[:1]}, {kms.ListGrantsInput{GrantID: ofApp[0], GranteePrincipal: appRole}, nil},
+		{kms.ListGrantsInput{}, all},
+		{kms.ListGrantsInput{Limit: i32(3)}, all},
+		{kms.ListGrantsInput{GranteePrincipal: app, Limit: i32(4)}, ofApp},
+		{kms.ListGrantsInput{GrantID: all[9]}, all[9:10]},
+		{kms.ListGrantsInput{GrantID: strings.Repeat("0", 64)}, nil},
+		{kms.ListGrantsInput{GrantID: ofApp[0], GranteePrincipal: app}, ofApp[:1]},
+		{kms.ListGrantsInput{GrantID: ofApp[0], GranteePrincipal: appRole}, nil},
 	} {
 		var got []string
 		c.in.KeyID = k.ARN()

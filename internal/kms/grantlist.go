@@ -81,7 +81,7 @@ func (s *Service) ListRetirableGrants(ctx context.Context, who Caller, in *ListR
 				return c.denied(iam.Verdict{Reason: iam.DeniedCrossAccount}, c.op, "*")
 			}
 		}
-		if err := c.allow("*", nil); err != nil {
+		if err := c.allow("*"); err != nil {
 			return err
 		}
 		gs, next, truncated, err := readPage(ctx, markGrant, in.Marker, pageSize(in.Limit, defaultList, mostInList), grantID,

@@ -148,7 +148,7 @@ func sameGrant(ctx context.Context, r Reader, g *Grant) (*Grant, error) {
 		return nil, nil // none is an answer
 	}
 	for after := ""; ; {
-		page, err := r.Grants(ctx, g.Key, GrantFilter{Name: g.Name}, after, grantsAtOnce)
+		page, err := r.Grants(ctx, g.Key, GrantFilter{Name: g.Name, Grantee: g.Grantee}, after, grantsAtOnce)
 		if err != nil {
 			return nil, err
 		}

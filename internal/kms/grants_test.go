@@ -387,30 +387,44 @@ func TestCreateGrantRefuses(t *testing.T) {
 	}{
 		"no key": {func(in *kms.CreateGrantInput) { in.KeyID = "" }, kms.CodeValidation, one + "Value null at 'keyId' failed to satisfy constraint: Member must not be null"},
 		"alias":  {func(in *kms.CreateGrantInput) { in.KeyID = "alias/x" }, kms.CodeNotFound, "Invalid keyId 'alias/x'"},
-		"null operations": {func(in *kms.CreateGrantInput) { in.Operations = nil }, kms.CodeValidation,
-			one + "Value null at 'operations' failed to satisfy constraint: Member must not be null"},
-		"no operations": {func(in *kms.CreateGrantInput) { in.Operations = []kms.GrantOperation{} }, kms.CodeValidation,
-			one + "Value at 'operations' failed to satisfy constraint: Member must have length greater than or equal to 1"},
-		"unknown operation": {func(in *kms.CreateGrantInput) { in.Operations = grantOps("Fly") }, kms.CodeValidation,
+		"null operations": {
+			func(in *kms.CreateGrantInput) { in.Operations = nil }, kms.CodeValidation,
+			one + "Value null at 'operations' failed to satisfy constraint: Member must not be null",
+		},
+		"no operations": {
+			func(in *kms.CreateGrantInput) { in.Operations = []kms.GrantOperation{} }, kms.CodeValidation,
+			one + "Value at 'operations' failed to satisfy constraint: Member must have length greater than or equal to 1",
+		},
+		"unknown operation": {
+			func(in *kms.CreateGrantInput) { in.Operations = grantOps("Fly") }, kms.CodeValidation,
 			one + "Value 'Fly' at 'operations' failed to satisfy constraint: Member must satisfy enum value set: [Decrypt, Encrypt, GenerateDataKey, " +
 				"GenerateDataKeyWithoutPlaintext, ReEncryptFrom, ReEncryptTo, Sign, Verify, GetPublicKey, CreateGrant, RetireGrant, DescribeKey, GenerateDataKeyPair, " +
-				"GenerateDataKeyPairWithoutPlaintext, GenerateMac, VerifyMac, DeriveSharedSecret]"},
-		"operation of another usage": {func(in *kms.CreateGrantInput) { in.Operations = grantOps("Encrypt", "Sign") }, kms.CodeValidation,
-			"Grant operation Sign is not valid for " + k.ARN() + ", whose key spec is SYMMETRIC_DEFAULT and key usage ENCRYPT_DECRYPT."},
-		"public key of a symmetric key": {func(in *kms.CreateGrantInput) { in.Operations = grantOps("GetPublicKey") }, kms.CodeValidation,
-			"Grant operation GetPublicKey is not valid for " + k.ARN() + ", whose key spec is SYMMETRIC_DEFAULT and key usage ENCRYPT_DECRYPT."},
-		"data key of an RSA key": {func(in *kms.CreateGrantInput) { in.KeyID, in.Operations = rsa.ID, grantOps("GenerateDataKey") }, kms.CodeValidation,
-			"Grant operation GenerateDataKey is not valid for " + rsa.ARN() + ", whose key spec is RSA_2048 and key usage SIGN_VERIFY."},
+				"GenerateDataKeyPairWithoutPlaintext, GenerateMac, VerifyMac, DeriveSharedSecret]",
+		},
+		"operation of another usage": {
+			func(in *kms.CreateGrantInput) { in.Operations = grantOps("Encrypt", "Sign") }, kms.CodeValidation,
+			"Grant operation Sign is not valid for " + k.ARN() + ", whose key spec is SYMMETRIC_DEFAULT and key usage ENCRYPT_DECRYPT.",
+		},
+		"public key of a symmetric key": {
+			func(in *kms.CreateGrantInput) { in.Operations = grantOps("GetPublicKey") }, kms.CodeValidation,
+			"Grant operation GetPublicKey is not valid for " + k.ARN() + ", whose key spec is SYMMETRIC_DEFAULT and key usage ENCRYPT_DECRYPT.",
+		},
+		"data key of an RSA key": {
+			func(in *kms.CreateGrantInput) { in.KeyID, in.Operations = rsa.ID, grantOps("GenerateDataKey") }, kms.CodeValidation,
+			"Grant operation GenerateDataKey is not valid for " + rsa.ARN() + ", whose key spec is RSA_2048 and key usage SIGN_VERIFY.",
+		},
 		"constraint on an RSA key": {func(in *kms.CreateGrantInput) {
 			in.KeyID, in.Operations, in.Constraints = rsa.ID, grantOps("Sign"), &kms.GrantConstraints{EncryptionContextEquals: pairs(1)}
 		}, kms.CodeValidation, "Encryption context constraints are valid only in grants on symmetric encryption keys."},
 		"constraint on an HMAC key": {func(in *kms.CreateGrantInput) {
 			in.KeyID, in.Operations, in.Constraints = mac.ID, grantOps("GenerateMac"), &kms.GrantConstraints{EncryptionContextSubset: pairs(1)}
 		}, kms.CodeValidation, "Encryption context constraints are valid only in grants on symmetric encryption keys."},
-		"nine pairs": {func(in *kms.CreateGrantInput) {
-			in.Constraints = &kms.GrantConstraints{EncryptionContextEquals: pairs(9)}
-		}, kms.CodeValidation,
-			one + "Value at 'constraints.encryptionContextEquals' failed to satisfy constraint: Member must have length less than or equal to 8"},
+		"nine pairs": {
+			func(in *kms.CreateGrantInput) {
+				in.Constraints = &kms.GrantConstraints{EncryptionContextEquals: pairs(9)}
+			}, kms.CodeValidation,
+			one + "Value at 'constraints.encryptionContextEquals' failed to satisfy constraint: Member must have length less than or equal to 8",
+		},
 		"empty constraint": {func(in *kms.CreateGrantInput) {
 			in.Constraints = &kms.GrantConstraints{EncryptionContextEquals: pairs(0)}
 		}, kms.CodeValidation, one + "Value at 'constraints.encryptionContextEquals' failed to satisfy constraint: Member must have length greater than or equal to 1"},
@@ -421,41 +435,69 @@ func TestCreateGrantRefuses(t *testing.T) {
 		"two constraints": {func(in *kms.CreateGrantInput) {
 			in.Constraints = &kms.GrantConstraints{EncryptionContextEquals: pairs(1), EncryptionContextSubset: pairs(1)}
 		}, kms.CodeValidation, one + "Value at 'constraints' failed to satisfy constraint: Member must have either encryptionContextEquals or encryptionContextSubset"},
-		"source no ARN": {func(in *kms.CreateGrantInput) { in.Constraints = &kms.GrantConstraints{SourceARN: "bucket"} }, kms.CodeValidation,
-			one + "Value 'bucket' at 'constraints.sourceArn' failed to satisfy constraint: Member must be an ARN"},
-		"name": {func(in *kms.CreateGrantInput) { in.Name = "a b" }, kms.CodeValidation,
-			one + "Value 'a b' at 'name' failed to satisfy constraint: Member must satisfy regular expression pattern: ^[a-zA-Z0-9:/_-]+$"},
-		"no grantee": {func(in *kms.CreateGrantInput) { in.GranteePrincipal = "" }, kms.CodeValidation,
-			"You must specify either GranteePrincipal or GranteeServicePrincipal, but not both."},
-		"two grantees": {func(in *kms.CreateGrantInput) { in.GranteeServicePrincipal = "s3.amazonaws.com" }, kms.CodeValidation,
-			"You must specify either GranteePrincipal or GranteeServicePrincipal, but not both."},
-		"two retiring": {func(in *kms.CreateGrantInput) {
-			in.RetiringPrincipal, in.RetiringServicePrincipal = app, "s3.amazonaws.com"
-		}, kms.CodeValidation,
-			"You cannot specify both RetiringPrincipal and RetiringServicePrincipal."},
-		"service without source": {func(in *kms.CreateGrantInput) {
-			in.GranteePrincipal, in.GranteeServicePrincipal = "", "s3.amazonaws.com"
-		}, kms.CodeValidation,
-			"A grant with a GranteeServicePrincipal must have a SourceArn constraint."},
+		"source no ARN": {
+			func(in *kms.CreateGrantInput) { in.Constraints = &kms.GrantConstraints{SourceARN: "bucket"} }, kms.CodeValidation,
+			one + "Value 'bucket' at 'constraints.sourceArn' failed to satisfy constraint: Member must be an ARN",
+		},
+		"name": {
+			func(in *kms.CreateGrantInput) { in.Name = "a b" }, kms.CodeValidation,
+			one + "Value 'a b' at 'name' failed to satisfy constraint: Member must satisfy regular expression pattern: ^[a-zA-Z0-9:/_-]+$",
+		},
+		"no grantee": {
+			func(in *kms.CreateGrantInput) { in.GranteePrincipal = "" }, kms.CodeValidation,
+			"You must specify either GranteePrincipal or GranteeServicePrincipal, but not both.",
+		},
+		"two grantees": {
+			func(in *kms.CreateGrantInput) { in.GranteeServicePrincipal = "s3.amazonaws.com" }, kms.CodeValidation,
+			"You must specify either GranteePrincipal or GranteeServicePrincipal, but not both.",
+		},
+		"two retiring": {
+			func(in *kms.CreateGrantInput) {
+				in.RetiringPrincipal, in.RetiringServicePrincipal = app, "s3.amazonaws.com"
+			}, kms.CodeValidation,
+			"You cannot specify both RetiringPrincipal and RetiringServicePrincipal.",
+		},
+		"service without source": {
+			func(in *kms.CreateGrantInput) {
+				in.GranteePrincipal, in.GranteeServicePrincipal = "", "s3.amazonaws.com"
+			}, kms.CodeValidation,
+			"A grant with a GranteeServicePrincipal must have a SourceArn constraint.",
+		},
 		"service without retiring": {func(in *kms.CreateGrantInput) {
 			in.GranteePrincipal, in.GranteeServicePrincipal, in.Constraints = "", "s3.amazonaws.com", &kms.GrantConstraints{SourceARN: "arn:aws:s3:::bucket"}
 		}, kms.CodeValidation, "A grant with a GranteeServicePrincipal must have a RetiringPrincipal or a RetiringServicePrincipal."},
-		"service's name": {func(in *kms.CreateGrantInput) { in.GranteePrincipal, in.GranteeServicePrincipal = "", "S3" }, kms.CodeValidation,
-			one + "Value 'S3' at 'granteeServicePrincipal' failed to satisfy constraint: Member must be the name of a service, as s3.amazonaws.com"},
-		"principal's characters": {func(in *kms.CreateGrantInput) { in.GranteePrincipal = app + "*" }, kms.CodeValidation,
-			one + "Value '" + app + `*' at 'granteePrincipal' failed to satisfy constraint: Member must satisfy regular expression pattern: ^[\w+=,.@:/-]+$`},
-		"unknown user": {func(in *kms.CreateGrantInput) { in.GranteePrincipal = userARN(kmstest.Account, "nobody") }, kms.CodeInvalidARN,
-			"ARN does not refer to a valid principal: arn:aws:iam::111122223333:user/nobody"},
-		"unknown account": {func(in *kms.CreateGrantInput) { in.GranteePrincipal = "arn:aws:iam::999999999999:root" }, kms.CodeInvalidARN,
-			"ARN does not refer to a valid principal: arn:aws:iam::999999999999:root"},
-		"unknown retiring": {func(in *kms.CreateGrantInput) { in.RetiringPrincipal = userARN(kmstest.Account, "nobody") }, kms.CodeInvalidARN,
-			"ARN does not refer to a valid principal: arn:aws:iam::111122223333:user/nobody"},
-		"account's number": {func(in *kms.CreateGrantInput) { in.GranteePrincipal = kmstest.Account }, kms.CodeInvalidARN,
-			"ARN does not refer to a valid principal: 111122223333"},
-		"group": {func(in *kms.CreateGrantInput) { in.GranteePrincipal = "arn:aws:iam::111122223333:group/g" }, kms.CodeInvalidARN,
-			"ARN does not refer to a valid principal: arn:aws:iam::111122223333:group/g"},
-		"eleven tokens": {func(in *kms.CreateGrantInput) { in.GrantTokens = slices.Repeat([]string{"t"}, 11) }, kms.CodeValidation,
-			one + "Value at 'grantTokens' failed to satisfy constraint: Member must have length less than or equal to 10"},
+		"service's name": {
+			func(in *kms.CreateGrantInput) { in.GranteePrincipal, in.GranteeServicePrincipal = "", "S3" }, kms.CodeValidation,
+			one + "Value 'S3' at 'granteeServicePrincipal' failed to satisfy constraint: Member must be the name of a service, as s3.amazonaws.com",
+		},
+		"principal's characters": {
+			func(in *kms.CreateGrantInput) { in.GranteePrincipal = app + "*" }, kms.CodeValidation,
+			one + "Value '" + app + `*' at 'granteePrincipal' failed to satisfy constraint: Member must satisfy regular expression pattern: ^[\w+=,.@:/-]+$`,
+		},
+		"unknown user": {
+			func(in *kms.CreateGrantInput) { in.GranteePrincipal = userARN(kmstest.Account, "nobody") }, kms.CodeInvalidARN,
+			"ARN does not refer to a valid principal: arn:aws:iam::111122223333:user/nobody",
+		},
+		"unknown account": {
+			func(in *kms.CreateGrantInput) { in.GranteePrincipal = "arn:aws:iam::999999999999:root" }, kms.CodeInvalidARN,
+			"ARN does not refer to a valid principal: arn:aws:iam::999999999999:root",
+		},
+		"unknown retiring": {
+			func(in *kms.CreateGrantInput) { in.RetiringPrincipal = userARN(kmstest.Account, "nobody") }, kms.CodeInvalidARN,
+			"ARN does not refer to a valid principal: arn:aws:iam::111122223333:user/nobody",
+		},
+		"account's number": {
+			func(in *kms.CreateGrantInput) { in.GranteePrincipal = kmstest.Account }, kms.CodeInvalidARN,
+			"ARN does not refer to a valid principal: 111122223333",
+		},
+		"group": {
+			func(in *kms.CreateGrantInput) { in.GranteePrincipal = "arn:aws:iam::111122223333:group/g" }, kms.CodeInvalidARN,
+			"ARN does not refer to a valid principal: arn:aws:iam::111122223333:group/g",
+		},
+		"eleven tokens": {
+			func(in *kms.CreateGrantInput) { in.GrantTokens = slices.Repeat([]string{"t"}, 11) }, kms.CodeValidation,
+			one + "Value at 'grantTokens' failed to satisfy constraint: Member must have length less than or equal to 10",
+		},
 		"nonsense token": {func(in *kms.CreateGrantInput) { in.GrantTokens = []string{"t"} }, kms.CodeInvalidGrantToken, "Grant token is invalid."},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -89,7 +89,7 @@ func (s *Service) GetParametersForImport(ctx context.Context, who Caller, in *Ge
 		if err := s.soft.Ready(ctx); err != nil { // before the work of making a key
 			return backendError(err)
 		}
-		private, public, err := keyspec.Generate(in.WrappingKeySpec)
+		private, public, err := s.making.generate(ctx, c.who.account(), in.WrappingKeySpec)
 		if err != nil {
 			return backendError(err)
 		}

@@ -15,7 +15,7 @@ func (in *UpdateKeyDescriptionInput) check(v *violations) {
 // their ids.
 func (s *Service) ListKeys(ctx context.Context, who Caller, in *ListKeysInput) (*ListKeysOutput, error) {
 	return perform(ctx, s, who, OpListKeys, in, func(c *call, out *ListKeysOutput) error {
-		if err := c.allow("*", nil); err != nil {
+		if err := c.allow("*"); err != nil {
 			return err
 		}
 		refs, next, truncated, err := readPage(ctx, markKey, in.Marker, pageSize(in.Limit, defaultKeys, maxLimit),

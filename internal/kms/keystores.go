@@ -84,7 +84,7 @@ func (s *Service) CreateCustomKeyStore(ctx context.Context, who Caller, in *Crea
 		c.param("customKeyStoreName", in.CustomKeyStoreName)
 		c.param("customKeyStoreType", string(in.CustomKeyStoreType))
 		c.param("cloudHsmClusterId", in.CloudHSMClusterID)
-		if err := c.allow("*", nil); err != nil {
+		if err := c.allow("*"); err != nil {
 			return err
 		}
 		if err := s.vetKeyStore(in); err != nil {
@@ -200,7 +200,7 @@ func keyStoreNotFound(id string) error {
 func (c *call) changeKeyStore(ctx context.Context, id string, change func(ctx context.Context, tx Tx, ks *KeyStore) error) (*KeyStore, error) {
 	c.entry.Resource.Kind = "key_store"
 	c.param("customKeyStoreId", id)
-	if err := c.allow("*", nil); err != nil {
+	if err := c.allow("*"); err != nil {
 		return nil, err
 	}
 	var next KeyStore
@@ -237,7 +237,7 @@ func (s *Service) UpdateCustomKeyStore(ctx context.Context, who Caller, in *Upda
 		}
 		var sealed KeyStore // for its password
 		if in.KeyStorePassword.Present() {
-			if err := c.allow("*", nil); err != nil {
+			if err := c.allow("*"); err != nil {
 				return err
 			}
 			sealed = KeyStore{Account: c.who.account(), Region: c.who.Region, ID: in.CustomKeyStoreID}
@@ -369,7 +369,7 @@ func (s *Service) DescribeCustomKeyStores(ctx context.Context, who Caller, in *D
 		if in.CustomKeyStoreID != "" && in.CustomKeyStoreName != "" {
 			return refuse(CodeValidation, "You can specify either CustomKeyStoreId or CustomKeyStoreName, not both.")
 		}
-		if err := c.allow("*", nil); err != nil {
+		if err := c.allow("*"); err != nil {
 			return err
 		}
 		one := in.CustomKeyStoreID + in.CustomKeyStoreName

@@ -95,8 +95,11 @@ func TestMACRefuses(t *testing.T) {
 		"empty message": {kms.GenerateMACInput{KeyID: k.ID, Message: []byte{}, MACAlgorithm: a}, kms.CodeValidation, one + "Value at 'message' failed to satisfy constraint: Member must have length greater than or equal to 1"},
 		"long message":  {kms.GenerateMACInput{KeyID: k.ID, Message: make([]byte, 4097), MACAlgorithm: a}, kms.CodeValidation, one + "Value at 'message' failed to satisfy constraint: Member must have length less than or equal to 4096"},
 		"no algorithm":  {kms.GenerateMACInput{KeyID: k.ID, Message: m}, kms.CodeValidation, one + "Value null at 'macAlgorithm' failed to satisfy constraint: Member must not be null"},
-		"unknown algorithm": {kms.GenerateMACInput{KeyID: k.ID, Message: m, MACAlgorithm: "FOO"}, kms.CodeValidation,
-			one + "Value 'FOO' at 'macAlgorithm' failed to satisfy constraint: Member must satisfy enum value set: [HMAC_SHA_224, HMAC_SHA_256, HMAC_SHA_384, HMAC_SHA_512]"},
+		"unknown algorithm": {
+			kms.GenerateMACInput{KeyID: k.ID, Message: m, MACAlgorithm: "FOO"},
+			kms.CodeValidation,
+			one + "Value 'FOO' at 'macAlgorithm' failed to satisfy constraint: Member must satisfy enum value set: [HMAC_SHA_224, HMAC_SHA_256, HMAC_SHA_384, HMAC_SHA_512]",
+		},
 		"algorithm of another spec": {kms.GenerateMACInput{KeyID: k.ID, Message: m, MACAlgorithm: keyspec.MACHMACSHA512}, kms.CodeInvalidKeyUsage, "Algorithm HMAC_SHA_512 is incompatible with key spec HMAC_256."},
 		"symmetric key":             {kms.GenerateMACInput{KeyID: symmetric.ID, Message: m, MACAlgorithm: a}, kms.CodeInvalidKeyUsage, usage(symmetric)},
 		"signing key":               {kms.GenerateMACInput{KeyID: p256.ID, Message: m, MACAlgorithm: a}, kms.CodeInvalidKeyUsage, usage(p256)},

@@ -93,25 +93,37 @@ func TestPutKeyPolicyRefuses(t *testing.T) {
 	}{
 		{"none", "", kms.CodeValidation, "1 validation error detected: Value null at 'policy' failed to satisfy constraint: Member must not be null"},
 		{"no JSON", "{", kms.CodeMalformedPolicy, "malformed policy document: the document ends too early"},
-		{"identity policy", `{"Statement":[{"Effect":"Allow","Action":"kms:*","Resource":"*"}]}`, kms.CodeMalformedPolicy,
-			"malformed policy document at /Statement/0: Principal is missing"},
-		{"too long", with(`{"Effect":"Deny","Principal":"*","Action":"kms:Encrypt","Resource":"*","Sid":"` + strings.Repeat("s", 33000) + `"}`),
-			kms.CodeLimitExceeded, "The key policy is longer than 32768 bytes."},
+		{
+			"identity policy", `{"Statement":[{"Effect":"Allow","Action":"kms:*","Resource":"*"}]}`, kms.CodeMalformedPolicy,
+			"malformed policy document at /Statement/0: Principal is missing",
+		},
+		{
+			"too long", with(`{"Effect":"Deny","Principal":"*","Action":"kms:Encrypt","Resource":"*","Sid":"` + strings.Repeat("s", 33000) + `"}`),
+			kms.CodeLimitExceeded, "The key policy is longer than 32768 bytes.",
+		},
 		{"user in Deny", principal(`"Principal":{"AWS":"arn:aws:iam::111122223333:user/nobody"}`), kms.CodeMalformedPolicy, invalid},
 		{"role in NotPrincipal", principal(`"NotPrincipal":{"AWS":"arn:aws:iam::111122223333:role/nobody"}`), kms.CodeMalformedPolicy, invalid},
 		{"session", principal(`"Principal":{"AWS":"arn:aws:sts::111122223333:assumed-role/ops/otto"}`), kms.CodeMalformedPolicy, invalid},
 		{"unknown account's user", principal(`"Principal":{"AWS":"arn:aws:iam::999999999999:user/admin"}`), kms.CodeMalformedPolicy, invalid},
 		{"nobody may", `{"Statement":[]}`, kms.CodeMalformedPolicy, "malformed policy document at /Statement: the list is empty"},
 		{"denies it", with(`{"Effect":"Deny","Principal":"*","Action":"kms:Put*","Resource":"*"}`), kms.CodeMalformedPolicy, lockout},
-		{"use only", `{"Statement":[{"Effect":"Allow","Principal":{"AWS":"arn:aws:iam::111122223333:user/admin"},"Action":"kms:Decrypt","Resource":"*"}]}`,
-			kms.CodeMalformedPolicy, lockout},
+		{
+			"use only", `{"Statement":[{"Effect":"Allow","Principal":{"AWS":"arn:aws:iam::111122223333:user/admin"},"Action":"kms:Decrypt","Resource":"*"}]}`,
+			kms.CodeMalformedPolicy, lockout,
+		},
 		{"another account", `{"Statement":[{"Effect":"Allow","Principal":{"AWS":"444455556666"},"Action":"kms:*","Resource":"*"}]}`, kms.CodeMalformedPolicy, lockout},
-		{"another key", `{"Statement":[{"Effect":"Allow","Principal":{"AWS":"111122223333"},"Action":"kms:*","Resource":"arn:aws:kms:eu-central-1:111122223333:key/other"}]}`,
-			kms.CodeMalformedPolicy, lockout},
-		{"another address", `{"Statement":[{"Effect":"Allow","Principal":{"AWS":"111122223333"},"Action":"kms:*","Resource":"*","Condition":{"IpAddress":{"aws:SourceIp":"10.0.0.0/8"}}}]}`,
-			kms.CodeMalformedPolicy, lockout},
-		{"an alias it has not", `{"Statement":[{"Effect":"Allow","Principal":{"AWS":"111122223333"},"Action":"kms:*","Resource":"*","Condition":{"ForAnyValue:StringEquals":{"kms:ResourceAliases":"alias/x"}}}]}`,
-			kms.CodeMalformedPolicy, lockout},
+		{
+			"another key", `{"Statement":[{"Effect":"Allow","Principal":{"AWS":"111122223333"},"Action":"kms:*","Resource":"arn:aws:kms:eu-central-1:111122223333:key/other"}]}`,
+			kms.CodeMalformedPolicy, lockout,
+		},
+		{
+			"another address", `{"Statement":[{"Effect":"Allow","Principal":{"AWS":"111122223333"},"Action":"kms:*","Resource":"*","Condition":{"IpAddress":{"aws:SourceIp":"10.0.0.0/8"}}}]}`,
+			kms.CodeMalformedPolicy, lockout,
+		},
+		{
+			"an alias it has not", `{"Statement":[{"Effect":"Allow","Principal":{"AWS":"111122223333"},"Action":"kms:*","Resource":"*","Condition":{"ForAnyValue:StringEquals":{"kms:ResourceAliases":"alias/x"}}}]}`,
+			kms.CodeMalformedPolicy, lockout,
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			kmstest.Refused(t, putPolicy(t, f, kmstest.Admin(t), k.ID, c.policy), c.code, c.message)

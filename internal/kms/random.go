@@ -21,7 +21,7 @@ func (s *Service) GenerateRandom(ctx context.Context, who Caller, in *GenerateRa
 		if err := noRecipient(in.Recipient); err != nil {
 			return err
 		}
-		if err := c.allow("*", nil); err != nil {
+		if err := c.allow("*"); err != nil {
 			return err
 		}
 		b, err := s.backend(&Key{KeyRef: KeyRef{Account: c.who.account(), Region: c.who.Region}, KeyStoreID: in.CustomKeyStoreID})

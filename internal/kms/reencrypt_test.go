@@ -218,28 +218,55 @@ func TestReEncryptRefuses(t *testing.T) {
 		code kms.Code
 		want string
 	}{
-		"no destination": {kms.ReEncryptInput{CiphertextBlob: blob}, kms.CodeValidation,
-			one + "Value null at 'destinationKeyId' failed to satisfy constraint: Member must not be null"},
-		"no ciphertext": {kms.ReEncryptInput{DestinationKeyID: to.ID}, kms.CodeValidation,
-			one + "Value null at 'ciphertextBlob' failed to satisfy constraint: Member must not be null"},
-		"RSA without a source": {kms.ReEncryptInput{CiphertextBlob: blob, SourceEncryptionAlgorithm: keyspec.EncryptOAEPSHA1, DestinationKeyID: to.ID}, kms.CodeValidation,
-			one + "Value null at 'sourceKeyId' failed to satisfy constraint: Member must not be null"},
-		"algorithms": {kms.ReEncryptInput{CiphertextBlob: blob, SourceKeyID: from.ID, SourceEncryptionAlgorithm: "A", DestinationEncryptionAlgorithm: "B", DestinationKeyID: to.ID}, kms.CodeValidation,
+		"no destination": {
+			kms.ReEncryptInput{CiphertextBlob: blob},
+			kms.CodeValidation,
+			one + "Value null at 'destinationKeyId' failed to satisfy constraint: Member must not be null",
+		},
+		"no ciphertext": {
+			kms.ReEncryptInput{DestinationKeyID: to.ID},
+			kms.CodeValidation,
+			one + "Value null at 'ciphertextBlob' failed to satisfy constraint: Member must not be null",
+		},
+		"RSA without a source": {
+			kms.ReEncryptInput{CiphertextBlob: blob, SourceEncryptionAlgorithm: keyspec.EncryptOAEPSHA1, DestinationKeyID: to.ID},
+			kms.CodeValidation,
+			one + "Value null at 'sourceKeyId' failed to satisfy constraint: Member must not be null",
+		},
+		"algorithms": {
+			kms.ReEncryptInput{CiphertextBlob: blob, SourceKeyID: from.ID, SourceEncryptionAlgorithm: "A", DestinationEncryptionAlgorithm: "B", DestinationKeyID: to.ID},
+			kms.CodeValidation,
 			"2 validation errors detected: Value 'A' at 'sourceEncryptionAlgorithm' failed to satisfy constraint: Member must satisfy enum value set: [SYMMETRIC_DEFAULT, RSAES_OAEP_SHA_1, RSAES_OAEP_SHA_256, SM2PKE]; " +
-				"Value 'B' at 'destinationEncryptionAlgorithm' failed to satisfy constraint: Member must satisfy enum value set: [SYMMETRIC_DEFAULT, RSAES_OAEP_SHA_1, RSAES_OAEP_SHA_256, SM2PKE]"},
+				"Value 'B' at 'destinationEncryptionAlgorithm' failed to satisfy constraint: Member must satisfy enum value set: [SYMMETRIC_DEFAULT, RSAES_OAEP_SHA_1, RSAES_OAEP_SHA_256, SM2PKE]",
+		},
 		"other context": {kms.ReEncryptInput{CiphertextBlob: blob, SourceEncryptionContext: map[string]string{"ab": "c"}, DestinationKeyID: to.ID}, kms.CodeInvalidCiphertext, ""},
-		"other source": {kms.ReEncryptInput{CiphertextBlob: blob, SourceKeyID: to.ID, DestinationKeyID: to.ID}, kms.CodeIncorrectKey,
-			"The key ID in the request does not identify a CMK that can perform this operation."},
+		"other source": {
+			kms.ReEncryptInput{CiphertextBlob: blob, SourceKeyID: to.ID, DestinationKeyID: to.ID},
+			kms.CodeIncorrectKey,
+			"The key ID in the request does not identify a CMK that can perform this operation.",
+		},
 		"garbage": {kms.ReEncryptInput{CiphertextBlob: []byte("garbage"), DestinationKeyID: to.ID}, kms.CodeInvalidCiphertext, ""},
-		"dry run": {kms.ReEncryptInput{CiphertextBlob: blob, SourceEncryptionContext: map[string]string{"a": "bc"}, DestinationKeyID: to.ID, DryRun: true}, kms.CodeDryRun,
-			"The request would have succeeded, but the DryRun option is set."},
+		"dry run": {
+			kms.ReEncryptInput{CiphertextBlob: blob, SourceEncryptionContext: map[string]string{"a": "bc"}, DestinationKeyID: to.ID, DryRun: true},
+			kms.CodeDryRun,
+			"The request would have succeeded, but the DryRun option is set.",
+		},
 		"dry run of another context": {kms.ReEncryptInput{CiphertextBlob: blob, DestinationKeyID: to.ID, DryRun: true}, kms.CodeInvalidCiphertext, ""},
-		"dry run without ciphertext": {kms.ReEncryptInput{SourceKeyID: from.ID, DestinationKeyID: to.ID, DryRun: true, DryRunModifiers: ignore}, kms.CodeDryRun,
-			"The request would have succeeded, but the DryRun option is set."},
-		"dry run without a source": {kms.ReEncryptInput{DestinationKeyID: to.ID, DryRun: true, DryRunModifiers: ignore}, kms.CodeValidation,
-			one + "Value null at 'sourceKeyId' failed to satisfy constraint: Member must not be null"},
-		"no such destination": {kms.ReEncryptInput{CiphertextBlob: blob, DestinationKeyID: "alias/none"}, kms.CodeNotFound,
-			"Alias arn:aws:kms:eu-central-1:111122223333:alias/none is not found."},
+		"dry run without ciphertext": {
+			kms.ReEncryptInput{SourceKeyID: from.ID, DestinationKeyID: to.ID, DryRun: true, DryRunModifiers: ignore},
+			kms.CodeDryRun,
+			"The request would have succeeded, but the DryRun option is set.",
+		},
+		"dry run without a source": {
+			kms.ReEncryptInput{DestinationKeyID: to.ID, DryRun: true, DryRunModifiers: ignore},
+			kms.CodeValidation,
+			one + "Value null at 'sourceKeyId' failed to satisfy constraint: Member must not be null",
+		},
+		"no such destination": {
+			kms.ReEncryptInput{CiphertextBlob: blob, DestinationKeyID: "alias/none"},
+			kms.CodeNotFound,
+			"Alias arn:aws:kms:eu-central-1:111122223333:alias/none is not found.",
+		},
 	} {
 		n := len(f.Entries(t))
 		out, err := f.ReEncrypt(ctx, who, &c.in)

@@ -102,11 +102,14 @@ func TestReplicateKeyRefuses(t *testing.T) {
 		"state":         {kmstest.Admin(t), kms.ReplicateKeyInput{KeyID: gone.KeyID, ReplicaRegion: thirdRegion}, kms.CodeInvalidState, gone.ARN + " is pending deletion."},
 		"policy":        {kmstest.Admin(t), kms.ReplicateKeyInput{KeyID: k.KeyID, ReplicaRegion: thirdRegion, Policy: "{"}, kms.CodeMalformedPolicy, ""},
 		"tags": {
-			kmstest.Admin(t), kms.ReplicateKeyInput{KeyID: k.KeyID, ReplicaRegion: thirdRegion, Tags: []kms.Tag{{TagKey: "a"}, {TagKey: "a"}}},
+			kmstest.Admin(t),
+			kms.ReplicateKeyInput{KeyID: k.KeyID, ReplicaRegion: thirdRegion, Tags: []kms.Tag{{TagKey: "a"}, {TagKey: "a"}}},
 			kms.CodeTag, "Duplicate tag keys",
 		},
 		"no Region": {
-			kmstest.Admin(t), kms.ReplicateKeyInput{KeyID: k.KeyID}, kms.CodeValidation,
+			kmstest.Admin(t),
+			kms.ReplicateKeyInput{KeyID: k.KeyID},
+			kms.CodeValidation,
 			"1 validation error detected: Value null at 'replicaRegion' failed to satisfy constraint: Member must not be null",
 		},
 		"no Region's name":   {kmstest.Admin(t), kms.ReplicateKeyInput{KeyID: k.KeyID, ReplicaRegion: "Mars"}, kms.CodeValidation, pattern("Mars")},
@@ -115,7 +118,8 @@ func TestReplicateKeyRefuses(t *testing.T) {
 		"no number":          {kmstest.Admin(t), kms.ReplicateKeyInput{KeyID: k.KeyID, ReplicaRegion: "eu-west-x"}, kms.CodeValidation, pattern("eu-west-x")},
 		"without permission": {kmstest.User(t), kms.ReplicateKeyInput{KeyID: k.KeyID, ReplicaRegion: thirdRegion}, kms.CodeAccessDenied, ""},
 		"locks out": {
-			kmstest.Admin(t), kms.ReplicateKeyInput{
+			kmstest.Admin(t),
+			kms.ReplicateKeyInput{
 				KeyID: k.KeyID, ReplicaRegion: thirdRegion,
 				Policy: `{"Statement":[{"Effect":"Allow","Principal":{"AWS":"` + userARN(kmstest.Account, "someone") + `"},"Action":"kms:*","Resource":"*"}]}`,
 			},

@@ -62,6 +62,7 @@ type Service struct {
 	connected connections
 	interval  time.Duration
 	postponed postponements
+	making    keyMaking
 }
 
 // New makes a service. Call RunJobs to let time pass for its keys, and Close at the end.
@@ -97,6 +98,7 @@ func New(o Options) (*Service, error) {
 	or(&s.limits.OnDemandRotations, 25)
 	s.cache = newCache(s.store)
 	s.connected.init()
+	s.making.init()
 	return s, nil
 }
 
@@ -126,9 +128,12 @@ func (k *Key) ref(m *Material) MaterialRef {
 // backendError is the API's error for one of a backend or of package keyspec.
 func backendError(err error) error {
 	var in *keyspec.InputError
+	var own *Error
 	switch {
 	case err == nil:
 		return nil
+	case errors.As(err, &own):
+		return own
 	case errors.As(err, &in):
 		return refuse(CodeValidation, in.Text)
 	case errors.Is(err, ErrDeviceLost):

@@ -124,8 +124,11 @@ func TestSignAndVerifyRefuse(t *testing.T) {
 		"unknown algorithm": {kms.SignInput{KeyID: p256.ID, Message: m, SigningAlgorithm: "FOO"}, kms.CodeValidation, one + "Value 'FOO' at 'signingAlgorithm' failed to satisfy constraint: " +
 			"Member must satisfy enum value set: [RSASSA_PSS_SHA_256, RSASSA_PSS_SHA_384, RSASSA_PSS_SHA_512, RSASSA_PKCS1_V1_5_SHA_256, RSASSA_PKCS1_V1_5_SHA_384, " +
 			"RSASSA_PKCS1_V1_5_SHA_512, ECDSA_SHA_256, ECDSA_SHA_384, ECDSA_SHA_512, ED25519_SHA_512, ED25519_PH_SHA_512, SM2DSA, ML_DSA_SHAKE_256]"},
-		"unknown message type": {kms.SignInput{KeyID: p256.ID, Message: m, SigningAlgorithm: ecdsa, MessageType: "FOO"}, kms.CodeValidation,
-			one + "Value 'FOO' at 'messageType' failed to satisfy constraint: Member must satisfy enum value set: [RAW, DIGEST, EXTERNAL_MU]"},
+		"unknown message type": {
+			kms.SignInput{KeyID: p256.ID, Message: m, SigningAlgorithm: ecdsa, MessageType: "FOO"},
+			kms.CodeValidation,
+			one + "Value 'FOO' at 'messageType' failed to satisfy constraint: Member must satisfy enum value set: [RAW, DIGEST, EXTERNAL_MU]",
+		},
 		"algorithm of another curve": {kms.SignInput{KeyID: p256.ID, Message: m, SigningAlgorithm: keyspec.SignECDSASHA384}, kms.CodeInvalidKeyUsage, "Algorithm ECDSA_SHA_384 is incompatible with key spec ECC_NIST_P256."},
 		"SM2":                        {kms.SignInput{KeyID: p256.ID, Message: m, SigningAlgorithm: "SM2DSA"}, kms.CodeInvalidKeyUsage, "Algorithm SM2DSA is incompatible with key spec ECC_NIST_P256."},
 		"algorithm before digest":    {kms.SignInput{KeyID: p256.ID, Message: m, MessageType: keyspec.MessageDigest, SigningAlgorithm: keyspec.SignECDSASHA384}, kms.CodeInvalidKeyUsage, "Algorithm ECDSA_SHA_384 is incompatible with key spec ECC_NIST_P256."},

@@ -1,6 +1,7 @@
 package kms_test
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -92,12 +93,21 @@ func TestTagsRefused(t *testing.T) {
 		{nil, kms.CodeValidation, "1 validation error detected: Value null at 'tags' failed to satisfy constraint: Member must not be null"},
 		{[]kms.Tag{{TagKey: "a"}, {TagKey: "b"}, {TagKey: "a", TagValue: "c"}}, kms.CodeTag, "Duplicate tag keys"},
 		{[]kms.Tag{{TagKey: "aws:cloudformation:stack-name"}}, kms.CodeTag, "aws: prefixed tag key names are not allowed for external use."},
-		{[]kms.Tag{{TagKey: "a"}, {TagKey: ""}}, kms.CodeValidation,
-			"1 validation error detected: Value at 'tags.2.member.tagKey' failed to satisfy constraint: Member must have length greater than or equal to 1"},
-		{[]kms.Tag{{TagKey: strings.Repeat("x", 129)}}, kms.CodeValidation,
-			"1 validation error detected: Value '" + strings.Repeat("x", 128) + "…' at 'tags.1.member.tagKey' failed to satisfy constraint: Member must have length less than or equal to 128"},
-		{[]kms.Tag{{TagKey: "a", TagValue: strings.Repeat("x", 257)}}, kms.CodeValidation,
-			"1 validation error detected: Value '" + strings.Repeat("x", 128) + "…' at 'tags.1.member.tagValue' failed to satisfy constraint: Member must have length less than or equal to 256"},
+		{
+			[]kms.Tag{{TagKey: "a"}, {TagKey: ""}},
+			kms.CodeValidation,
+			"1 validation error detected: Value at 'tags.2.member.tagKey' failed to satisfy constraint: Member must have length greater than or equal to 1",
+		},
+		{
+			[]kms.Tag{{TagKey: strings.Repeat("x", 129)}},
+			kms.CodeValidation,
+			"1 validation error detected: Value '" + strings.Repeat("x", 128) + "…' at 'tags.1.member.tagKey' failed to satisfy constraint: Member must have length less than or equal to 128",
+		},
+		{
+			[]kms.Tag{{TagKey: "a", TagValue: strings.Repeat("x", 257)}},
+			kms.CodeValidation,
+			"1 validation error detected: Value '" + strings.Repeat("x", 128) + "…' at 'tags.1.member.tagValue' failed to satisfy constraint: Member must have length less than or equal to 256",
+		},
 	} {
 		err := f.TagResource(t.Context(), kmstest.Admin(t), &kms.TagResourceInput{KeyID: k.ID, Tags: c.tags})
 		kmstest.Refused(t, err, c.code, c.message)
@@ -132,4 +142,20 @@ func TestTaggingCanBeLimitedByTags(t *testing.T) {
 	denied(t, f, f.UntagResource(t.Context(), who, &kms.UntagResourceInput{KeyID: k.ID, TagKeys: []string{"owner"}}), "kms:UntagResource", noIdentityPolicy)
 	_, err := f.ListResourceTags(t.Context(), who, &kms.ListResourceTagsInput{KeyID: k.ID})
 	denied(t, f, err, "kms:ListResourceTags", noIdentityPolicy)
+}
+
+// TestOnlyTheFirstViolationsAreTold: what is told, and logged, does not grow with
+// what is sent.
+func TestOnlyTheFirstViolationsAreTold(t *testing.T) {
+	t.Parallel()
+	f := kmstest.New(t)
+	k := f.Key(t, keyspec.SymmetricDefault)
+	err := f.TagResource(t.Context(), kmstest.User(t), &kms.TagResourceInput{KeyID: k.ID, Tags: make([]kms.Tag, 100_000)})
+	e, is := errors.AsType[*kms.Error](err)
+	if !is || e.Code != kms.CodeValidation || !strings.HasPrefix(e.Message, "100000 validation errors detected: Value at 'tags.1.member.tagKey'") {
+		t.Fatalf("got %.200v", err)
+	}
+	if n := strings.Count(e.Message, "; "); n != 19 || strings.Count(e.Message, "'tags.20.member.tagKey'") != 1 {
+		t.Errorf("%d more violations told in %d bytes", n, len(e.Message))
+	}
 }

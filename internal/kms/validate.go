@@ -26,18 +26,34 @@ const (
 	maxContextBytes = 8192 // names and values together
 )
 
+// maxViolations is how many violations are told: a list of a request may have
+// many thousand items, each out of bounds.
+const maxViolations = 20
+
 // violations collects what of a request is out of bounds, in the words of AWS.
-type violations struct{ found []string }
+type violations struct {
+	found []string // the first maxViolations
+	n     int      // how many there are
+}
 
 // add says that the member's value fails a constraint, "have length less than or
 // equal to 4096" for example. Values that may be secret are not shown: show is
 // then empty.
 func (v *violations) add(member, show, constraint string) {
+	if !v.more() {
+		return
+	}
 	value := "Value at '" + member + "'"
 	if show != "" {
 		value = "Value '" + cut(show) + "' at '" + member + "'"
 	}
 	v.found = append(v.found, value+" failed to satisfy constraint: Member must "+constraint)
+}
+
+// more counts a violation and reports whether it is told.
+func (v *violations) more() bool {
+	v.n++
+	return v.n <= maxViolations
 }
 
 func cut(s string) string {
@@ -54,19 +70,19 @@ func cut(s string) string {
 
 // err is the ValidationException of all that was found, nil if nothing was.
 func (v *violations) err() error {
-	switch n := len(v.found); n {
+	switch v.n {
 	case 0:
 		return nil
 	case 1:
 		return refuse(CodeValidation, "1 validation error detected: "+v.found[0])
 	default:
-		return refuse(CodeValidation, strconv.Itoa(n)+" validation errors detected: "+strings.Join(v.found, "; "))
+		return refuse(CodeValidation, strconv.Itoa(v.n)+" validation errors detected: "+strings.Join(v.found, "; "))
 	}
 }
 
 // required says that the member must be there.
 func (v *violations) required(member string, there bool) bool {
-	if !there {
+	if !there && v.more() {
 		v.found = append(v.found, "Value null at '"+member+"' failed to satisfy constraint: Member must not be null")
 	}
 	return there

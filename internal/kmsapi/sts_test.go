@@ -109,7 +109,7 @@ func TestSTSGivesSessionsThatWork(t *testing.T) {
 		t.Fatal(err)
 	}
 	session := "arn:aws:sts::" + account + ":assumed-role/keys/a-session"
-	if *out.AssumedRoleUser.Arn != session || aws.ToString(out.SourceIdentity) != "alice" || aws.ToInt32(out.PackedPolicySize) == 0 {
+	if *out.AssumedRoleUser.Arn != session || aws.ToString(out.SourceIdentity) != "alice" || aws.ToInt32(out.PackedPolicySize) == 0 { //nolint:staticcheck // what the API has told for years
 		t.Errorf("got %+v", out)
 	}
 	if d := time.Until(*out.Credentials.Expiration); d < 14*time.Minute || d > 15*time.Minute {

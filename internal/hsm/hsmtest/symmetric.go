@@ -124,10 +124,9 @@ func (s *suite) concurrency(t *testing.T) {
 			for i := range 40 * len(refs) {
 				m := refs[(g+i)%len(refs)]
 				var err error
-				switch {
-				case m.Spec == keyspec.SymmetricDefault:
+				if m.Spec == keyspec.SymmetricDefault {
 					err = sealAndOpen(t, b, m)
-				default:
+				} else {
 					err = use(t, b, m)
 				}
 				if err != nil {

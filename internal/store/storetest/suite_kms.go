@@ -438,8 +438,7 @@ func testRetirable(t *testing.T, s KeyStoreUnderTest) {
 	})
 	for principal, ids := range want {
 		if slices.Sort(ids); principal == "" {
-			ids = nil // nobody retires those
-			continue
+			continue // nobody retires those
 		}
 		pages(t, "retirable by "+principal, func(g kms.Grant) string { return g.ID }, func(after string, limit int) ([]kms.Grant, error) {
 			return s.Retirable(t.Context(), Account, Region, principal, after, limit)
