@@ -45,10 +45,12 @@ var (
 type Form string
 
 // Shares are Shamir's k of n; Halves are the two halves of Hyperswitch's card
-// vault, each of which gives away half of the key's bits.
+// vault, each of which gives away half of the key's bits; Token is no division: a
+// device unseals ([TokenSeal]).
 const (
 	FormShares Form = "shares"
 	FormHalves Form = "halves"
+	FormToken  Form = "token"
 )
 
 const (

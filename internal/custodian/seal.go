@@ -230,8 +230,8 @@ func (s Seal) MarshalBinary() ([]byte, error) {
 	return append(s.appendHeader(nil), s.box...), nil
 }
 
-// UnmarshalBinary reads what MarshalBinary wrote and nothing else; other bytes
-// are [ErrCorruptSeal]. The caller keeps b.
+// UnmarshalBinary reads what MarshalBinary wrote and nothing else. A seal of a token
+// is [ErrTokenSeal], other bytes are [ErrCorruptSeal]. The caller keeps b.
 func (s *Seal) UnmarshalBinary(b []byte) error {
 	const fixed = 1 + 1 + 1 + 1 + 4 + 16 + 1
 	if len(b) < fixed {
@@ -239,6 +239,9 @@ func (s *Seal) UnmarshalBinary(b []byte) error {
 	}
 	if b[0] != sealVersion {
 		return fmt.Errorf("version %d is not known: %w", b[0], ErrCorruptSeal)
+	}
+	if b[1] == tokenSealForm {
+		return ErrTokenSeal
 	}
 	form, ok := map[byte]Form{1: FormShares, 2: FormHalves}[b[1]]
 	if !ok {

@@ -119,14 +119,19 @@ func (c *Ceremonies) Rekey(ctx context.Context, who iam.Principal, tenant string
 	})
 }
 
-// Seal returns the tenant's seal, or ErrNotFound.
+// Seal returns the tenant's seal. Errors: ErrNotFound, ErrCorrupt,
+// custodian.ErrTokenSeal if a token has it.
 func (c *Ceremonies) Seal(ctx context.Context, tenant string) (custodian.Seal, error) {
 	row, err := c.store.MasterSeal(ctx, tenant)
 	if err != nil {
 		return custodian.Seal{}, fmt.Errorf("seal of tenant %q: %w", tenant, err)
 	}
 	var s custodian.Seal
-	if err := s.UnmarshalBinary(row.Blob); err != nil {
+	err = s.UnmarshalBinary(row.Blob)
+	if errors.Is(err, custodian.ErrTokenSeal) {
+		return custodian.Seal{}, fmt.Errorf("seal of tenant %q: %w", tenant, err)
+	}
+	if err != nil {
 		return custodian.Seal{}, fmt.Errorf("seal of tenant %q: %w: %w", tenant, ErrCorrupt, err)
 	}
 	return s, nil
