@@ -89,27 +89,16 @@ func (s logSource) openBundle() (*opened, error) {
 	return &opened{Source: b, close: f.Close}, nil
 }
 
+// config is the configuration of what the log belongs to.
 func (s logSource) config(p *Process) (config.Config, error) {
-	cfg, err := s.installation(p)
+	cfg, err := installation(p, s.Config, s.DataDir)
 	if err == nil && s.KeyService {
 		if !cfg.KeyService.Enabled() {
-			return cfg, usageError{errors.New("--key-service: the configuration has no key service")}
+			return cfg, errNoKeyService
 		}
 		cfg = cfg.ForKeyService()
 	}
 	return cfg, err
-}
-
-// installation is the configuration of what the log belongs to.
-func (s logSource) installation(p *Process) (config.Config, error) {
-	if len(s.Config) > 0 {
-		return configFlag{s.Config}.load(p)
-	}
-	dir := s.DataDir
-	if dir == "" {
-		dir = "./cardea-data"
-	}
-	return devConfig(devOptions{DataDir: dir, Listen: "127.0.0.1:0", Keys: "127.0.0.1:0", Ops: "127.0.0.1:0", Level: "error"})
 }
 
 // origins are the logs asked for, or all. One that is not there is an error: to

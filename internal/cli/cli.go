@@ -59,11 +59,13 @@ type usageError struct{ error }
 
 // commands is the whole command line.
 type commands struct {
-	Dev        devCommand        `cmd:"" help:"Start a vault to try, with data in a folder and keys that unseal themselves. Not for real cards."`
+	Dev        devCommand        `cmd:"" help:"Start a vault to try, and a key service, with data in a folder and keys that unseal themselves. Not for real cards."`
 	Demo       demoCommand       `cmd:"" help:"Run the whole story on a throw-away folder and exit non-zero if any step is not as it should be."`
-	Serve      serveCommand      `cmd:"" help:"Serve the vault as the configuration says."`
+	Serve      serveCommand      `cmd:"" help:"Serve the vault, the key service, or both, as the configuration says."`
 	Config     configCommands    `cmd:"" help:"Look at the configuration."`
 	Custodian  custodianCommands `cmd:"" help:"Make, use and replace the custodians' shares of a tenant's master key."`
+	Identity   identityCommands  `cmd:"" help:"Administer who may use a running key service: accounts, users, roles, policies, access keys."`
+	KMS        kmsCommands       `cmd:"" name:"kms" help:"Ask a running key service how it is, and why it allows or denies."`
 	Audit      auditCommands     `cmd:"" help:"Verify, read and export the audit log."`
 	Version    versionCommand    `cmd:"" help:"Print version, build and FIPS 140-3 module."`
 	Completion completionCommand `cmd:"" help:"Print a completion script for a shell."`

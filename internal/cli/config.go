@@ -40,11 +40,11 @@ func (c configCheckCommand) Run(p *Process) error {
 	for _, l := range []struct {
 		key string
 		tls config.TLS
-	}{{"vault.tls", cfg.Vault.TLS}, {"ops.tls", cfg.Ops.TLS}} {
+	}{{"vault.tls", cfg.Vault.TLS}, {"key_service.tls", cfg.KeyService.TLS}, {"ops.tls", cfg.Ops.TLS}} {
 		w, err := checkTLS(l.key, l.tls, p.Now())
 		warnings, errs = append(warnings, w...), append(errs, err)
 	}
-	errs = append(errs, checkDatabaseTLS(cfg.Database))
+	errs = append(errs, checkDatabaseTLS("database", cfg.Database), checkDatabaseTLS("key_service.database", cfg.KeyService.Database))
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
@@ -60,7 +60,14 @@ func (c configCheckCommand) Run(p *Process) error {
 		return err
 	}
 	names := slices.Sorted(maps.Keys(cfg.Tenants))
-	_, err = fmt.Fprintf(p.Stdout, "configuration is valid: node %s, tenants: %s\n", cfg.Node.Name, orNone(strings.Join(names, ", ")))
+	serves := ""
+	if cfg.Vault.Listen != "" {
+		serves += ", tenants: " + orNone(strings.Join(names, ", "))
+	}
+	if cfg.KeyService.Enabled() {
+		serves += ", key service: " + strings.Join(cfg.KeyService.Regions, ", ")
+	}
+	_, err = fmt.Fprintf(p.Stdout, "configuration is valid: node %s%s\n", cfg.Node.Name, serves)
 	return err
 }
 
@@ -96,14 +103,14 @@ func checkTLS(key string, t config.TLS, now time.Time) (warnings []string, err e
 	return warnings, err
 }
 
-func checkDatabaseTLS(d config.Database) error {
+func checkDatabaseTLS(key string, d config.Database) error {
 	var errs []error
 	if d.CAFile != "" {
-		errs = append(errs, checkAuthorities("database.ca_file", d.CAFile))
+		errs = append(errs, checkAuthorities(key+".ca_file", d.CAFile))
 	}
 	if d.ClientCertificateFile != "" {
 		if _, err := tls.LoadX509KeyPair(d.ClientCertificateFile, d.ClientPrivateKeyFile); err != nil {
-			errs = append(errs, fmt.Errorf("database.client_certificate_file: %s with %s: %w", d.ClientCertificateFile, d.ClientPrivateKeyFile, err))
+			errs = append(errs, fmt.Errorf("%s.client_certificate_file: %s with %s: %w", key, d.ClientCertificateFile, d.ClientPrivateKeyFile, err))
 		}
 	}
 	return errors.Join(errs...)

@@ -15,9 +15,9 @@ import (
 )
 
 type custodianCommands struct {
-	Init   custodianInitCommand   `cmd:"" help:"Make a tenant's master key and divide it among custodians."`
+	Init   custodianInitCommand   `cmd:"" help:"Make a tenant's master key, or the key service's root key, and divide it among custodians."`
 	Adopt  custodianAdoptCommand  `cmd:"" help:"Take over the master key of a Hyperswitch locker and divide it among custodians."`
-	Rekey  custodianRekeyCommand  `cmd:"" help:"Divide a tenant's master key anew; the old shares are of no use afterwards."`
+	Rekey  custodianRekeyCommand  `cmd:"" help:"Divide a master key or root key anew; the old shares are of no use afterwards."`
 	Unlock custodianUnlockCommand `cmd:"" help:"Give a custodian's share to a running node; with the last one needed, unlock the tenant."`
 	Status custodianStatusCommand `cmd:"" help:"Tell whether a running node has a tenant unlocked, and how many shares it has."`
 }
@@ -60,12 +60,14 @@ func (t termsFlags) terms(tenant config.Tenant) (vault.Terms, error) {
 type custodianInitCommand struct {
 	configFlag
 	termsFlags
-	Tenant string `required:"" placeholder:"NAME" help:"Tenant of the configuration."`
+	Tenant string `required:"" placeholder:"NAME" help:"Tenant of the configuration; key-service for the key service's root key."`
 }
 
 // Help implements kong.HelpProvider.
 func (custodianInitCommand) Help() string {
 	return "Examples:\n  cardea custodian init --config cardea.toml --tenant acme --threshold 2 \\\n" +
+		"    --custodian alice --custodian bob --custodian carol --out-dir ./handouts\n" +
+		"  cardea custodian init --config cardea.toml --tenant key-service --threshold 2 \\\n" +
 		"    --custodian alice --custodian bob --custodian carol --out-dir ./handouts"
 }
 
@@ -120,7 +122,7 @@ func (c custodianAdoptCommand) Run(ctx context.Context, p *Process) error {
 type custodianRekeyCommand struct {
 	configFlag
 	termsFlags
-	Tenant    string   `required:"" placeholder:"NAME" help:"Tenant of the configuration."`
+	Tenant    string   `required:"" placeholder:"NAME" help:"Tenant of the configuration; key-service for the key service's root key."`
 	ShareFile []string `type:"path" placeholder:"FILE" help:"File with a share or half of the old custodians; repeat. Without it they are asked for."`
 }
 
@@ -136,7 +138,7 @@ func (c custodianRekeyCommand) Run(ctx context.Context, p *Process) error {
 	return c.hold(ctx, p, c.configFlag, c.Tenant, false, func(t *app.Tool, _ config.Tenant, terms vault.Terms) ([]vault.Handout, error) {
 		seal, err := t.Ceremonies.Seal(ctx, c.Tenant)
 		if errors.Is(err, vault.ErrNotFound) {
-			return nil, fmt.Errorf("tenant %s has no master key yet: make one with 'cardea custodian init'", c.Tenant)
+			return nil, noMasterKey(c.Tenant)
 		}
 		if err != nil {
 			return nil, err
@@ -148,6 +150,14 @@ func (c custodianRekeyCommand) Run(ctx context.Context, p *Process) error {
 		}
 		return t.Ceremonies.Rekey(ctx, operator(p), c.Tenant, parts, terms)
 	})
+}
+
+// noMasterKey says that no ceremony was held yet.
+func noMasterKey(tenant string) error {
+	if tenant == config.KeyServiceTenant {
+		return errors.New("the key service has no root key yet: make one with 'cardea custodian init --tenant key-service'")
+	}
+	return fmt.Errorf("tenant %s has no master key yet: make one with 'cardea custodian init'", tenant)
 }
 
 // readParts reads a quorum of the parts that there are, from files or the
@@ -196,17 +206,16 @@ func (t termsFlags) hold(ctx context.Context, p *Process, cf configFlag, tenant 
 	if err != nil {
 		return err
 	}
-	tc, ok := cfg.Tenants[tenant]
-	switch {
-	case !ok:
-		names := strings.Join(slices.Sorted(maps.Keys(cfg.Tenants)), ", ")
-		return usageError{fmt.Errorf("--tenant: %q is not in the configuration, which has %s", tenant, orNone(names))}
-	case tc.MasterKeyFile != "":
-		return usageError{fmt.Errorf("--tenant: %s has its master key in master_key_file; remove that from the configuration first", tenant)}
-	case tc.SealedMasterKeyFile != "" && !adopt:
-		return usageError{fmt.Errorf("--tenant: %s has its master key in sealed_master_key_file; take it over by 'cardea custodian adopt'", tenant)}
-	case tc.SealedMasterKeyFile == "" && adopt:
-		return usageError{fmt.Errorf("--tenant: %s has no sealed_master_key_file in the configuration to adopt", tenant)}
+	what := "tenant " + tenant
+	if tenant == config.KeyServiceTenant {
+		if what = "the key service"; !cfg.KeyService.Enabled() {
+			return errNoKeyService
+		}
+		cfg = cfg.ForKeyService()
+	}
+	tc, err := heldByCustodians(cfg, tenant, adopt)
+	if err != nil {
+		return err
 	}
 	terms, err := t.terms(tc)
 	if err != nil {
@@ -238,7 +247,27 @@ func (t termsFlags) hold(ctx context.Context, p *Process, cf configFlag, tenant 
 		return fmt.Errorf("%w\nHandouts were written to %s. Unlock a node with the new parts; if they are refused, the old ones are in force", err, t.OutDir)
 	}
 	fmt.Fprintf(p.Stdout, "\nGive each file to its custodian and shred it here. Nobody can make them again.\n"+
-		"%d of %d custodians unlock tenant %s on each node after each start, with 'cardea custodian unlock'.\n"+
-		"Nodes that run take up the change within seconds.\n", t.Threshold, len(t.Custodian), tenant)
+		"%d of %d custodians unlock %s on each node after each start, with 'cardea custodian unlock --tenant %s'.\n"+
+		"Nodes that run take up the change within seconds.\n", t.Threshold, len(t.Custodian), what, tenant)
 	return nil
+}
+
+// heldByCustodians is the tenant, unless its master key is none that custodians
+// can hold or, for adopt, is none of a locker.
+func heldByCustodians(cfg config.Config, tenant string, adopt bool) (config.Tenant, error) {
+	tc, ok := cfg.Tenants[tenant]
+	switch {
+	case !ok:
+		names := strings.Join(slices.Sorted(maps.Keys(cfg.Tenants)), ", ")
+		return tc, usageError{fmt.Errorf("--tenant: %q is not in the configuration, which has %s", tenant, orNone(names))}
+	case tc.MasterKeyFile != "" && tenant == config.KeyServiceTenant:
+		return tc, usageError{errors.New("--tenant: the key service has its root key in key_service.root_key_file; remove that from the configuration first")}
+	case tc.MasterKeyFile != "":
+		return tc, usageError{fmt.Errorf("--tenant: %s has its master key in master_key_file; remove that from the configuration first", tenant)}
+	case tc.SealedMasterKeyFile != "" && !adopt:
+		return tc, usageError{fmt.Errorf("--tenant: %s has its master key in sealed_master_key_file; take it over by 'cardea custodian adopt'", tenant)}
+	case tc.SealedMasterKeyFile == "" && adopt:
+		return tc, usageError{fmt.Errorf("--tenant: %s has no sealed_master_key_file in the configuration to adopt", tenant)}
+	}
+	return tc, nil
 }

@@ -89,7 +89,7 @@ func TestUnlock(t *testing.T) {
 		"no seal there": {
 			[]func(http.ResponseWriter, *http.Request){answering(500, `{"message":"Something went wrong"}`), answering(423, sealless), answering(423, sealless)},
 			1, "",
-			"has no master key of tenant acme: make one with 'cardea custodian init', on the database that the node uses",
+			"has no master key of tenant acme: make one with 'cardea custodian init --tenant acme', on the database that the node uses",
 		},
 		"a seal a moment later": {
 			[]func(http.ResponseWriter, *http.Request){answering(500, `{"message":"Something went wrong"}`), answering(423, sealless), answering(423, lockedStatus), accepted, answering(423, lockedStatus)},

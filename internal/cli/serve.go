@@ -56,7 +56,7 @@ func (c serveCommand) Run(ctx context.Context, p *Process) error {
 	a, err := app.New(ctx, cfg, app.Options{Logger: log, Now: p.Now})
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return hinted(err, "another program listens there; change vault.listen or ops.listen, or stop it")
+		return hinted(err, "another program listens there; change vault.listen, key_service.listen or ops.listen, or stop it")
 	case errors.Is(err, store.ErrLogTaken):
 		return hinted(err, "is another cardea running with node.name %q?", cfg.Node.Name)
 	case err != nil:

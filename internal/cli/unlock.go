@@ -9,17 +9,29 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"cardea/internal/config"
 	"cardea/internal/custodian"
 )
 
 // nodeFlags say which running node to talk to, and as whom.
 type nodeFlags struct {
-	URL       string `default:"http://127.0.0.1:8080" placeholder:"URL" help:"The node's vault listener (default http://127.0.0.1:8080)."`
+	URL       string `placeholder:"URL" help:"The node's listener (default http://127.0.0.1:8080, of the key service http://127.0.0.1:4599)."`
 	CAFile    string `type:"path" placeholder:"FILE" help:"Certificate authority of the node, if the system does not know it."`
 	CertFile  string `type:"path" placeholder:"FILE" help:"Client certificate, if the node wants one from everybody."`
 	KeyFile   string `type:"path" placeholder:"FILE" help:"Its private key."`
-	Tenant    string `required:"" placeholder:"NAME" help:"The tenant."`
+	Tenant    string `required:"" placeholder:"NAME" help:"The tenant; key-service for the key service's root key."`
 	TokenFile string `type:"path" placeholder:"FILE" help:"File with the custodian's token, or his handout; asked for if missing."`
+}
+
+// settle fills in where the tenant's custodians are heard if nothing else is said.
+func (f *nodeFlags) settle() {
+	switch {
+	case f.URL != "":
+	case f.Tenant == config.KeyServiceTenant:
+		f.URL = "http://127.0.0.1:4599"
+	default:
+		f.URL = "http://127.0.0.1:8080"
+	}
 }
 
 type custodianUnlockCommand struct {
@@ -32,11 +44,13 @@ type custodianUnlockCommand struct {
 // Help implements kong.HelpProvider.
 func (custodianUnlockCommand) Help() string {
 	return "Examples:\n  cardea custodian unlock --tenant acme --handout acme-alice.handout\n" +
-		"  cardea custodian unlock --url https://vault-1:8080 --tenant acme\n\n" +
+		"  cardea custodian unlock --url https://vault-1:8080 --tenant acme\n" +
+		"  cardea custodian unlock --url https://keys-1:4599 --tenant key-service\n\n" +
 		"Each custodian runs it once a node. The share is sent to that node only, and never shown."
 }
 
 func (c custodianUnlockCommand) Run(ctx context.Context, p *Process) error {
+	c.settle()
 	h, err := c.read(p)
 	if err != nil {
 		return err
@@ -131,7 +145,7 @@ func (c custodianUnlockCommand) awaitSeal(ctx context.Context, n *nodeClient, ca
 		return err
 	}
 	if st, err = n.status(ctx); err == nil && st.Shares == 0 {
-		return fmt.Errorf("%s has no master key of tenant %s: make one with 'cardea custodian init', on the database that the node uses", c.URL, c.Tenant)
+		return fmt.Errorf("%s has no master key of tenant %s: make one with 'cardea custodian init --tenant %s', on the database that the node uses", c.URL, c.Tenant, c.Tenant)
 	}
 	return err
 }
@@ -156,6 +170,7 @@ func (custodianStatusCommand) Help() string {
 }
 
 func (c custodianStatusCommand) Run(ctx context.Context, p *Process) error {
+	c.settle()
 	h, err := readHandout(p, c.TokenFile, "Token: ", labelToken)
 	if err != nil {
 		return err
@@ -173,7 +188,7 @@ func (c custodianStatusCommand) Run(ctx context.Context, p *Process) error {
 		tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 		fmt.Fprintf(tw, "tenant\t%s\nunlocked\t%t\n", c.Tenant, st.Unlocked)
 		if st.Shares == 0 {
-			fmt.Fprint(tw, "custodians\tnone yet, see 'cardea custodian init'\n")
+			fmt.Fprintf(tw, "custodians\tnone yet, see 'cardea custodian init --tenant %s'\n", c.Tenant)
 		} else {
 			fmt.Fprintf(tw, "custodians\t%d of %d, %s, generation %d\n", st.Threshold, st.Shares, printable(st.Form), st.Generation)
 		}
