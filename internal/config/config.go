@@ -191,6 +191,7 @@ const (
 
 	UnsealShares = "shares"
 	UnsealHalves = "halves"
+	UnsealPKCS11 = "pkcs11" // of the key service
 
 	AlgRSAOAEP256  = "RSA-OAEP-256"
 	AlgRSAOAEP     = "RSA-OAEP" // SHA-1: only where a client knows nothing else

@@ -25,6 +25,7 @@ func (c *Config) readSecretFiles() {
 	c.Database.Password = c.readText("database.password_file", c.Database.PasswordFile)
 	c.KeyService.Database.Password = c.readText("key_service.database.password_file", c.KeyService.Database.PasswordFile)
 	c.KeyService.RootKey = c.readHex("key_service.root_key_file", c.KeyService.RootKeyFile, masterKeyBytes)
+	c.KeyService.RootToken.PIN = c.readLine("key_service.root_token.pin_file", c.KeyService.RootToken.PINFile, "PIN")
 	c.Locker.PrivateKeyPEM = c.readSecret("locker.private_key_file", c.Locker.PrivateKeyFile)
 	for _, name := range sortedKeys(c.Tenants) {
 		t, key := c.Tenants[name], join("tenants", name)
@@ -49,6 +50,7 @@ func (c *Config) readSecretFiles() {
 		c.checkFile(d.key+".client_certificate_file", d.ClientCertificateFile, false)
 		c.checkFile(d.key+".client_private_key_file", d.ClientPrivateKeyFile, true)
 	}
+	c.checkFile("key_service.root_token.library", c.KeyService.RootToken.Library, false)
 	for _, id := range sortedKeys(c.KeyService.Clusters) {
 		key, cluster := "key_service.clusters."+id, c.KeyService.Clusters[id]
 		c.checkFile(key+".library", cluster.Library, false)
@@ -76,13 +78,16 @@ func (c *Config) readSecret(key, path string) secret.Bytes {
 	return secret.New(b)
 }
 
-// readText is a secret of one line: its line end is not part of it.
-func (c *Config) readText(key, path string) secret.Bytes {
+// readText is a password in a file of one line.
+func (c *Config) readText(key, path string) secret.Bytes { return c.readLine(key, path, "password") }
+
+// readLine is a secret of one line: its line end is not part of it.
+func (c *Config) readLine(key, path, what string) secret.Bytes {
 	s := c.readSecret(key, path)
 	b := bytes.TrimSuffix(s.Expose(), []byte("\n"))
 	b = bytes.TrimSuffix(b, []byte("\r"))
 	if bytes.ContainsAny(b, "\r\n\x00") {
-		c.problems = append(c.problems, problem(key, "%s has more than one line, expected the password alone", path))
+		c.problems = append(c.problems, problem(key, "%s has more than one line, expected the %s alone", path, what))
 	}
 	if len(b) == s.Len() {
 		return s

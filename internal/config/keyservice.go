@@ -25,9 +25,10 @@ type KeyService struct {
 	SigningKeyFile string   `toml:"signing_key_file" path:"true"`
 	AdminSocket    string   `toml:"admin_socket" path:"true"`
 
-	Unseal                           string `toml:"unseal"` // UnsealShares, UnsealHalves
-	RootKeyFile                      string `toml:"root_key_file" path:"true"`
-	InsecureRootKeyWithoutCustodians bool   `toml:"insecure_root_key_without_custodians"`
+	Unseal                           string    `toml:"unseal"` // UnsealShares, UnsealHalves, UnsealPKCS11
+	RootToken                        RootToken `toml:"root_token"`
+	RootKeyFile                      string    `toml:"root_key_file" path:"true"`
+	InsecureRootKeyWithoutCustodians bool      `toml:"insecure_root_key_without_custodians"`
 
 	CacheEntries int                `toml:"cache_entries"` // materials kept unwrapped
 	Clusters     map[string]Cluster `toml:"clusters"`
@@ -35,6 +36,15 @@ type KeyService struct {
 	Database Database `toml:"database"`
 
 	RootKey secret.Bytes `toml:"-"` // 32 bytes, content of RootKeyFile
+}
+
+// RootToken is the PKCS #11 token that unseals the root key, with UnsealPKCS11.
+type RootToken struct {
+	Library string `toml:"library" path:"true"`
+	Token   string `toml:"token"` // label
+	PINFile string `toml:"pin_file" path:"true"`
+
+	PIN secret.Bytes `toml:"-"` // content of PINFile
 }
 
 // Cluster is a PKCS #11 token that custom key stores of type AWS_CLOUDHSM can name
@@ -125,8 +135,23 @@ func (c Config) validateKeyService(v *validation) {
 }
 
 func (k KeyService) validateUnseal(v *validation, key string) {
-	v.oneOf(key+".unseal", k.Unseal, UnsealShares, UnsealHalves)
+	v.oneOf(key+".unseal", k.Unseal, UnsealShares, UnsealHalves, UnsealPKCS11)
+	t := k.RootToken
+	for _, s := range []struct{ name, value, what string }{
+		{"library", t.Library, "name the token's PKCS #11 library"}, {"token", t.Token, "name the token by its label"},
+		{"pin_file", t.PINFile, "name a file with the PIN of the token's user"},
+	} {
+		at := key + ".root_token." + s.name
+		if k.Unseal == UnsealPKCS11 && s.value == "" {
+			v.add(at, "is missing; %s", s.what)
+		}
+		if k.Unseal != UnsealPKCS11 && s.value != "" {
+			v.add(at, "has no effect without %s.unseal = %q; set that, or remove it", key, UnsealPKCS11)
+		}
+	}
 	switch {
+	case k.Unseal == UnsealPKCS11 && k.RootKeyFile != "":
+		v.add(key+".root_key_file", "cannot be together with %s.unseal = %q: there is one root key; remove one of the two", key, UnsealPKCS11)
 	case k.RootKeyFile != "" && !k.InsecureRootKeyWithoutCustodians:
 		v.add(key+".root_key_file", "holds a root key that one person can use alone (PCI DSS 3.7.6): make custodians with 'cardea custodian init --tenant %s', "+
 			"or accept the danger with %s.insecure_root_key_without_custodians = true", KeyServiceTenant, key)

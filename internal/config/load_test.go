@@ -250,6 +250,33 @@ insecure_master_key_without_custodians = true
 	}
 }
 
+func TestRootTokenIsRead(t *testing.T) {
+	f := newFolder(t, map[string]string{
+		"cardea.toml": `
+[key_service]
+listen = "127.0.0.1:4599"
+unseal = "pkcs11"
+[key_service.root_token]
+library = "p11.so"
+token = "cardea root"
+pin_file = "pin"
+`, "p11.so": "", "pin": "0012\n",
+	})
+	c := mustLoad(t, f)
+	if err := c.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	got := c.KeyService.RootToken
+	if got.Library != f.path("p11.so") || got.Token != "cardea root" || string(got.PIN.Expose()) != "0012" {
+		t.Errorf("library %s, token %q, or another PIN", got.Library, got.Token)
+	}
+	if k := c.ForKeyService(); k.Tenants[config.KeyServiceTenant].Unseal != config.UnsealPKCS11 {
+		t.Error("the key service as a node does not say how it is unsealed")
+	}
+	f.write(t, "pin", "12\n34\n")
+	wantErrors(t, mustLoad(t, f).Validate(), "key_service.root_token.pin_file: "+f.path("pin")+" has more than one line, expected the PIN alone")
+}
+
 func TestSecretFilesThatOthersCanReadAreWarnedOf(t *testing.T) {
 	f := newFolder(t, map[string]string{
 		"cardea.toml": "[database]\nurl = \"postgres://c@127.0.0.1/c\"\npassword_file = \"pw\"\n[vault.tls]\ncertificate_file = \"c\"\nprivate_key_file = \"k\"\n[tenants.a]",

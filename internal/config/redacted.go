@@ -41,6 +41,9 @@ func Changed(before, after Config) []string {
 	if !before.KeyService.RootKey.Equal(after.KeyService.RootKey) {
 		changed = append(changed, "key_service.root_key_file")
 	}
+	if !before.KeyService.RootToken.PIN.Equal(after.KeyService.RootToken.PIN) {
+		changed = append(changed, "key_service.root_token.pin_file")
+	}
 	if !before.Locker.PrivateKeyPEM.Equal(after.Locker.PrivateKeyPEM) {
 		changed = append(changed, "locker.private_key_file")
 	}

@@ -100,10 +100,11 @@ func TestChangedNamesKeys(t *testing.T) {
 	after.Vault.Listen = "127.0.0.1:1"
 	after.Vault.TLS.ClientCAFile = "a"
 	after.Database.Password, after.Locker.PrivateKeyPEM = secret.Random(1), secret.Random(1)
+	after.KeyService.RootToken = config.RootToken{Token: "t", PIN: secret.Random(4)}
 	got := config.Changed(before, after)
 	slices.Sort(got)
 	want := []string{
-		"database.password_file", "locker.private_key_file", "tenants.a.lazy_holders", "tenants.a.master_key_file", "tenants.a.public_key_file",
+		"database.password_file", "key_service.root_token.pin_file", "key_service.root_token.token", "locker.private_key_file", "tenants.a.lazy_holders", "tenants.a.master_key_file", "tenants.a.public_key_file",
 		"tenants.a.sealed_master_key_file", "tenants.gone", "tenants.new", "vault.listen", "vault.tls.client_ca_file",
 	}
 	if !slices.Equal(got, want) {

@@ -74,18 +74,33 @@ func TestEveryRefusal(t *testing.T) {
 		change change
 		want   []string
 	}{
-		"nothing to serve":            {func(c *config.Config) { c.Vault.Listen, c.Tenants = "", nil }, []string{"vault.listen: is empty, and so is key_service.listen: there is nothing to serve"}},
-		"tenants without vault":       {keys(func(c *config.Config) { c.Vault.Listen = "" }), []string{"tenants: have no effect: vault.listen is empty, so no vault is served"}},
-		"keys off loopback":           {keys(func(c *config.Config) { c.KeyService.Listen = "0.0.0.0:4599" }), []string{"key_service.listen: 0.0.0.0:4599 can be reached by other machines, but there is no TLS: set key_service.tls.certificate_file and private_key_file, listen on 127.0.0.1, or accept the danger with key_service.insecure_plain_http_off_loopback = true"}},
-		"keys where ops listens":      {keys(func(c *config.Config) { c.KeyService.Listen = c.Ops.Listen }), []string{"key_service.listen: is the address of ops.listen; give it another port"}},
-		"keys' connections":           {keys(func(c *config.Config) { c.KeyService.MaxConnections = 0 }), []string{"key_service.max_connections: 0 is out of range, expected 1 to 1000000"}},
-		"keys' cache":                 {keys(func(c *config.Config) { c.KeyService.CacheEntries = 0 }), []string{"key_service.cache_entries: 0 is out of range, expected 1 to 10000000"}},
-		"no Region":                   {keys(func(c *config.Config) { c.KeyService.Regions = nil }), []string{`key_service.regions: is empty; name the Regions that are served, such as ["eu-central-1"]`}},
-		"no such Region":              {keys(func(c *config.Config) { c.KeyService.Regions = []string{"Frankfurt"} }), []string{`key_service.regions: "Frankfurt" is not a Region, expected a name such as eu-central-1`}},
-		"Region twice":                {keys(func(c *config.Config) { c.KeyService.Regions = []string{"eu-west-1", "eu-west-1"} }), []string{`key_service.regions: "eu-west-1" is named twice`}},
-		"root key of one person":      {keys(func(c *config.Config) { c.KeyService.RootKeyFile = "k" }), []string{"key_service.root_key_file: holds a root key that one person can use alone (PCI DSS 3.7.6): make custodians with 'cardea custodian init --tenant key-service', or accept the danger with key_service.insecure_root_key_without_custodians = true"}},
-		"danger without a root key":   {keys(func(c *config.Config) { c.KeyService.InsecureRootKeyWithoutCustodians = true }), []string{"key_service.insecure_root_key_without_custodians: has no effect without root_key_file; remove it"}},
-		"keys' unsealing":             {keys(func(c *config.Config) { c.KeyService.Unseal = "pin" }), []string{`key_service.unseal: "pin" is not known, expected one of shares, halves`}},
+		"nothing to serve":          {func(c *config.Config) { c.Vault.Listen, c.Tenants = "", nil }, []string{"vault.listen: is empty, and so is key_service.listen: there is nothing to serve"}},
+		"tenants without vault":     {keys(func(c *config.Config) { c.Vault.Listen = "" }), []string{"tenants: have no effect: vault.listen is empty, so no vault is served"}},
+		"keys off loopback":         {keys(func(c *config.Config) { c.KeyService.Listen = "0.0.0.0:4599" }), []string{"key_service.listen: 0.0.0.0:4599 can be reached by other machines, but there is no TLS: set key_service.tls.certificate_file and private_key_file, listen on 127.0.0.1, or accept the danger with key_service.insecure_plain_http_off_loopback = true"}},
+		"keys where ops listens":    {keys(func(c *config.Config) { c.KeyService.Listen = c.Ops.Listen }), []string{"key_service.listen: is the address of ops.listen; give it another port"}},
+		"keys' connections":         {keys(func(c *config.Config) { c.KeyService.MaxConnections = 0 }), []string{"key_service.max_connections: 0 is out of range, expected 1 to 1000000"}},
+		"keys' cache":               {keys(func(c *config.Config) { c.KeyService.CacheEntries = 0 }), []string{"key_service.cache_entries: 0 is out of range, expected 1 to 10000000"}},
+		"no Region":                 {keys(func(c *config.Config) { c.KeyService.Regions = nil }), []string{`key_service.regions: is empty; name the Regions that are served, such as ["eu-central-1"]`}},
+		"no such Region":            {keys(func(c *config.Config) { c.KeyService.Regions = []string{"Frankfurt"} }), []string{`key_service.regions: "Frankfurt" is not a Region, expected a name such as eu-central-1`}},
+		"Region twice":              {keys(func(c *config.Config) { c.KeyService.Regions = []string{"eu-west-1", "eu-west-1"} }), []string{`key_service.regions: "eu-west-1" is named twice`}},
+		"root key of one person":    {keys(func(c *config.Config) { c.KeyService.RootKeyFile = "k" }), []string{"key_service.root_key_file: holds a root key that one person can use alone (PCI DSS 3.7.6): make custodians with 'cardea custodian init --tenant key-service', or accept the danger with key_service.insecure_root_key_without_custodians = true"}},
+		"danger without a root key": {keys(func(c *config.Config) { c.KeyService.InsecureRootKeyWithoutCustodians = true }), []string{"key_service.insecure_root_key_without_custodians: has no effect without root_key_file; remove it"}},
+		"keys' unsealing":           {keys(func(c *config.Config) { c.KeyService.Unseal = "pin" }), []string{`key_service.unseal: "pin" is not known, expected one of shares, halves, pkcs11`}},
+		"root token without settings": {keys(func(c *config.Config) { c.KeyService.Unseal = "pkcs11" }), []string{
+			"key_service.root_token.library: is missing; name the token's PKCS #11 library", "key_service.root_token.token: is missing; name the token by its label",
+			"key_service.root_token.pin_file: is missing; name a file with the PIN of the token's user",
+		}},
+		"root token for nothing": {keys(func(c *config.Config) {
+			c.KeyService.RootToken = config.RootToken{Library: "l", Token: "t", PINFile: "p"}
+		}), []string{
+			`key_service.root_token.library: has no effect without key_service.unseal = "pkcs11"; set that, or remove it`,
+			`key_service.root_token.token: has no effect without key_service.unseal = "pkcs11"; set that, or remove it`,
+			`key_service.root_token.pin_file: has no effect without key_service.unseal = "pkcs11"; set that, or remove it`,
+		}},
+		"two root keys": {keys(func(c *config.Config) {
+			c.KeyService.Unseal, c.KeyService.RootToken = "pkcs11", config.RootToken{Library: "l", Token: "t", PINFile: "p"}
+			c.KeyService.RootKeyFile, c.KeyService.InsecureRootKeyWithoutCustodians = "k", true
+		}), []string{`key_service.root_key_file: cannot be together with key_service.unseal = "pkcs11": there is one root key; remove one of the two`}},
 		"keys' database":              {keys(func(c *config.Config) { c.KeyService.Database.MaxBatch = 0 }), []string{"key_service.database.max_batch: 0 is out of range, expected 1 to 4096"}},
 		"keys beside the records":     {keys(func(c *config.Config) { c.KeyService.Database.URL = c.Database.URL }), []string{"key_service.database.url: is the vault's database; the keys must not lie beside what they protect (PCI DSS 3.6.1.2): give the key service its own"}},
 		"parameter of keys' database": {keys(func(c *config.Config) { c.KeyService.Database.URL = "postgres://u@h/d?sslmode=disable" }), []string{"key_service.database.url: the parameter sslmode is not allowed here; use key_service.database.tls"}},
