@@ -128,9 +128,10 @@ func (in *installation) start(t *testing.T) *node {
 			var line struct {
 				Msg   string `json:"msg"`
 				Vault string `json:"vault"`
+				Keys  string `json:"keys"`
 			}
 			if json.Unmarshal(s.Bytes(), &line) == nil && line.Msg == "serving" {
-				serving <- line.Vault
+				serving <- line.Vault + line.Keys // a node of these tests serves one of them
 			}
 		}
 		n.exited <- n.cmd.Wait()
