@@ -2,6 +2,7 @@ package keymanager
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -25,6 +26,7 @@ type clearKey struct {
 	version uint32
 	key     secret.Bytes
 	users   atomic.Int64
+	fresh   atomic.Int64 // until when it is used without asking again, in ns since the epoch; with a grace only
 }
 
 func newClearKey(id vault.KeyID, version uint32, key secret.Bytes) *clearKey {
@@ -54,8 +56,11 @@ func (k *clearKey) release() {
 
 // keyCache holds keys in clear, bounded in number and time. N callers that miss
 // one key at once load it once, and one that gives up does not fail the others.
+// With a grace a key whose time is over stays for that much longer, to be used
+// only if it cannot be loaded again because what unwraps it is out of reach.
 type keyCache[K comparable] struct {
 	keys    *otter.Cache[K, *clearKey]
+	limits  cacheLimits
 	m       lookups
 	running sync.WaitGroup // loads
 
@@ -77,16 +82,27 @@ type load struct {
 // finder finds and unwraps a key. The caller owns the key.
 type finder func(context.Context) (*clearKey, error)
 
-func newKeyCache[K comparable](entries int, ttl time.Duration, m lookups) (*keyCache[K], error) {
+// cacheLimits are how many keys a cache holds and for how long.
+type cacheLimits struct {
+	entries    int
+	ttl, grace time.Duration
+	now        func() time.Time
+	inGrace    func(error) // told why a key is used past its time
+}
+
+// graceRetry is how often a key past its time is tried to be loaded again.
+const graceRetry = 5 * time.Second
+
+func newKeyCache[K comparable](l cacheLimits, m lookups) (*keyCache[K], error) {
 	keys, err := otter.New(&otter.Options[K, *clearKey]{
-		MaximumSize:      entries,
-		ExpiryCalculator: otter.ExpiryWriting[K, *clearKey](ttl),
+		MaximumSize:      l.entries,
+		ExpiryCalculator: otter.ExpiryWriting[K, *clearKey](l.ttl + l.grace),
 		OnAtomicDeletion: func(e otter.DeletionEvent[K, *clearKey]) { e.Value.release() },
 	})
 	if err != nil {
 		return nil, fmt.Errorf("key cache: %w", err)
 	}
-	return &keyCache[K]{keys: keys, m: m, loads: map[K]*load{}}, nil
+	return &keyCache[K]{keys: keys, limits: l, m: m, loads: map[K]*load{}}, nil
 }
 
 // get returns the key, acquired; the caller releases it. find is called if the
@@ -94,7 +110,7 @@ func newKeyCache[K comparable](entries int, ttl time.Duration, m lookups) (*keyC
 // cache: if it returns an error, the key leaves the cache again, so that nothing
 // stays that whoever calls forget meanwhile could not see.
 func (c *keyCache[K]) get(ctx context.Context, name K, find finder, usable func() error) (*clearKey, error) {
-	if k, ok := c.keys.GetIfPresent(name); ok && k.acquire() {
+	if k := c.present(name); k != nil {
 		c.m.hit.Inc()
 		return k, nil
 	}
@@ -113,6 +129,15 @@ func (c *keyCache[K]) get(ctx context.Context, name K, find finder, usable func(
 	}
 }
 
+// present returns the key, acquired, if it is there and its time is not over.
+func (c *keyCache[K]) present(name K) *clearKey {
+	k, ok := c.keys.GetIfPresent(name)
+	if !ok || c.limits.grace > 0 && c.limits.now().UnixNano() >= k.fresh.Load() || !k.acquire() {
+		return nil
+	}
+	return k
+}
+
 // join makes the caller one of those who wait for the key, or returns the key if
 // a load has ended since the caller looked.
 func (c *keyCache[K]) join(ctx context.Context, name K, find finder, usable func() error) (*clearKey, *load) {
@@ -125,7 +150,7 @@ func (c *keyCache[K]) join(ctx context.Context, name K, find finder, usable func
 	}
 	l, ok := c.loads[name]
 	if !ok {
-		if k, ok := c.keys.GetIfPresent(name); ok && k.acquire() {
+		if k := c.present(name); k != nil {
 			return k, nil
 		}
 		// What ends the load is its timeout, or that nobody waits for it any more.
@@ -156,11 +181,9 @@ func (c *keyCache[K]) leave(name K, l *load) {
 
 func (c *keyCache[K]) run(ctx context.Context, name K, l *load, find finder, usable func() error) {
 	defer l.cancel()
-	k, err := protect(ctx, find)
+	k, err := c.load(ctx, name, find)
 	if err == nil {
-		k.acquire() // for those who wait, until each has his own
-		defer k.release()
-		c.keys.Set(name, k)
+		defer k.release() // by then each of those who wait has his own
 		if err = usable(); err != nil {
 			c.keys.Invalidate(name)
 		}
@@ -176,6 +199,41 @@ func (c *keyCache[K]) run(ctx context.Context, name K, l *load, find finder, usa
 	}
 	l.over = true
 	close(l.done)
+}
+
+// load finds a key and puts it into the cache, or if that cannot be done now
+// takes the one that is there past its time. The key is acquired.
+func (c *keyCache[K]) load(ctx context.Context, name K, find finder) (*clearKey, error) {
+	k, err := protect(ctx, find)
+	if err == nil {
+		k.acquire()
+		k.fresh.Store(c.limits.now().Add(c.limits.ttl).UnixNano())
+		c.keys.Set(name, k)
+		return k, nil
+	}
+	if c.limits.grace == 0 {
+		return nil, err
+	}
+	old, ok := c.keys.GetIfPresent(name)
+	switch {
+	case !ok:
+	case !unreachable(err):
+		if errors.Is(err, vault.ErrKeyUnavailable) || errors.Is(err, vault.ErrCorrupt) {
+			c.keys.Invalidate(name) // refused for good: no grace later on either
+		}
+	case old.acquire():
+		old.fresh.Store(c.limits.now().Add(graceRetry).UnixNano())
+		c.m.grace.Inc()
+		c.limits.inGrace(err)
+		return old, nil
+	}
+	return nil, err
+}
+
+// unreachable reports whether err says nothing about the key itself.
+func unreachable(err error) bool {
+	k, ok := errors.AsType[*vault.KeyError](err)
+	return ok && k.Result == resultUnreachable
 }
 
 // protect makes an error of a panic, which on this goroutine would end the process.
@@ -228,7 +286,7 @@ func (c *keyCache[K]) close() {
 }
 
 // lookups counts what the cache did.
-type lookups struct{ hit, miss prometheus.Counter }
+type lookups struct{ hit, miss, grace prometheus.Counter }
 
 type cacheMetrics struct{ lookups *prometheus.CounterVec }
 
@@ -243,5 +301,6 @@ func newCacheMetrics(r prometheus.Registerer) cacheMetrics {
 }
 
 func (m cacheMetrics) of(cache string) lookups {
-	return lookups{hit: m.lookups.WithLabelValues(cache, "hit"), miss: m.lookups.WithLabelValues(cache, "miss")}
+	of := func(result string) prometheus.Counter { return m.lookups.WithLabelValues(cache, result) }
+	return lookups{hit: of("hit"), miss: of("miss"), grace: of("grace")}
 }

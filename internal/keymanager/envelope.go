@@ -1,7 +1,9 @@
 // Package keymanager protects records: it has the ways in which a tenant's keys
 // may be kept, each a vault.KeyManager. In an [Envelope] branch keys are wrapped
 // by something better kept: in [NewLocal] a tenant master key that custodians
-// unseal.
+// unseal, in [NewKMSEnvelope] a key in AWS KMS. With [Direct] AWS KMS encrypts each
+// record itself. A [Router] joins them: it seals in the tenant's mode and opens
+// whatever mode a record is of.
 //
 // Keys in clear live only in a bounded cache; they are wiped when they leave it,
 // once the last operation that uses them is over.
@@ -11,6 +13,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/google/uuid"
@@ -49,8 +52,10 @@ type Options struct {
 	Inventory Inventory
 	Now       func() time.Time
 	TTL       time.Duration // how long a key may stay in clear; default 5 min, at most 1 h
+	Grace     time.Duration // for how much longer while what unwraps it is out of reach; default none, at most 1 h
 	Entries   int           // keys in clear that seal, and as many that open, at the most; default 100,000
 	Metrics   prometheus.Registerer
+	Logger    *slog.Logger // default discards
 }
 
 // Envelope protects records under branch keys, which a Wrapper wraps. It is safe
@@ -88,12 +93,21 @@ func NewEnvelope(o Options) (*Envelope, error) {
 	if o.Entries < 0 {
 		return nil, fmt.Errorf("key cache of %d entries: must be at least 1", o.Entries)
 	}
+	if o.Grace < 0 || o.Grace > time.Hour {
+		return nil, fmt.Errorf("key cache grace %s: must be at most 1h", o.Grace)
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	limits := cacheLimits{entries: o.Entries, ttl: o.TTL, grace: o.Grace, now: o.Now, inGrace: func(err error) {
+		o.Logger.Warn("key is used past its time, what unwraps it is out of reach", slog.Duration("grace", o.Grace), slog.Any("error", err))
+	}}
 	m := newCacheMetrics(o.Metrics)
-	active, err := newKeyCache[activeName](o.Entries, o.TTL, m.of("active"))
+	active, err := newKeyCache[activeName](limits, m.of("active"))
 	if err != nil {
 		return nil, err
 	}
-	byID, err := newKeyCache[versionName](o.Entries, o.TTL, m.of("version"))
+	byID, err := newKeyCache[versionName](limits, m.of("version"))
 	if err != nil {
 		return nil, err
 	}
@@ -303,7 +317,7 @@ func (e *Envelope) create(ctx context.Context, tenant, holder string, p vault.Pu
 
 func (e *Envelope) unwrap(ctx context.Context, w vault.WrappedKey) (*clearKey, error) {
 	if w.Mode != e.wrapper.Mode() {
-		return nil, fmt.Errorf("key %s is in mode %s, not %s: %w", w.ID, w.Mode, e.wrapper.Mode(), vault.ErrKeyUnavailable)
+		return nil, otherMode(w, e.wrapper.Mode())
 	}
 	key, err := e.wrapper.Unwrap(ctx, w)
 	if err != nil {

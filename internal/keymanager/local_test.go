@@ -432,7 +432,7 @@ func TestLookUpsAreCounted(t *testing.T) {
 		}
 	}
 	const family = "cardea_keys_cache_lookups_total "
-	want := map[string]float64{family + "active hit": 2, family + "active miss": 1, family + "version hit": 2, family + "version miss": 1}
+	want := map[string]float64{family + "active hit": 2, family + "active miss": 1, family + "version hit": 2, family + "version miss": 1, family + "active grace": 0, family + "version grace": 0}
 	if !maps.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}

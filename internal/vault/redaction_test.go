@@ -35,6 +35,8 @@ var typesOf = map[string][]reflect.Type{
 	"keymanager": {
 		reflect.TypeFor[keymanager.Envelope](), reflect.TypeFor[keymanager.LocalOptions](), reflect.TypeFor[keymanager.MasterKeys](),
 		reflect.TypeFor[keymanager.Inventory](), reflect.TypeFor[keymanager.Wrapper](), reflect.TypeFor[keymanager.Options](),
+		reflect.TypeFor[keymanager.KMSOptions](), reflect.TypeFor[keymanager.KMSKeys](), reflect.TypeFor[keymanager.KMSTenants](),
+		reflect.TypeFor[keymanager.Direct](), reflect.TypeFor[keymanager.DirectOptions](), reflect.TypeFor[keymanager.Router](),
 	},
 	"custodian": {
 		reflect.TypeFor[custodian.Part](), reflect.TypeFor[custodian.Keeper](), reflect.TypeFor[custodian.Seal](), reflect.TypeFor[custodian.HyperswitchSeal](),

@@ -1,0 +1,138 @@
+package keymanager
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"cardea/internal/ciphertext"
+	"cardea/internal/kmsclient"
+	"cardea/internal/secret"
+	"cardea/internal/vault"
+)
+
+// KMSOptions are what a key manager on AWS KMS is made of. KMS, Tenants, Inventory
+// and Now are required.
+type KMSOptions struct {
+	KMS       kmsclient.KMS
+	Tenants   *KMSTenants
+	Inventory Inventory
+	Now       func() time.Time
+	TTL       time.Duration // as in Options
+	Grace     time.Duration // as in Options
+	Entries   int           // as in Options
+	Metrics   prometheus.Registerer
+	Logger    *slog.Logger
+}
+
+// NewKMSEnvelope makes a key manager whose branch keys AWS KMS makes and wraps:
+// one call a key and node each time its key has left the cache.
+func NewKMSEnvelope(o KMSOptions) (*Envelope, error) {
+	return NewEnvelope(Options{
+		Wrapper: &kmsWrapper{kms: o.KMS, tenants: o.Tenants, refused: refusals{now: o.Now}}, Inventory: o.Inventory, Now: o.Now,
+		TTL: o.TTL, Grace: o.Grace, Entries: o.Entries, Metrics: o.Metrics, Logger: o.Logger,
+	})
+}
+
+// kmsWrapper wraps under tenants' keys in AWS KMS.
+type kmsWrapper struct {
+	kms     kmsclient.KMS
+	tenants *KMSTenants
+	refused refusals
+}
+
+func (*kmsWrapper) Mode() vault.Mode { return vault.ModeKMSEnvelope }
+
+func (k *kmsWrapper) Usable(tenant string) error {
+	_, err := k.tenants.of(tenant)
+	return err
+}
+
+func (k *kmsWrapper) Generate(ctx context.Context, w vault.WrappedKey) ([]byte, secret.Bytes, error) {
+	keys, err := k.tenants.of(w.Tenant)
+	if err != nil {
+		return nil, secret.Bytes{}, err
+	}
+	var made kmsclient.DataKey
+	err = k.refused.unless("generate\x00"+w.Tenant+"\x00"+string(w.Purpose)+"\x00"+w.Holder, func() error {
+		made, err = k.kms.GenerateDataKey(ctx, keys.Key, keyContext(w))
+		return kmsError(err)
+	})
+	if err != nil {
+		return nil, secret.Bytes{}, err
+	}
+	wrapped, err := encodeWrapped(keys, w, made)
+	if err != nil {
+		made.Plaintext.Destroy()
+		return nil, secret.Bytes{}, err
+	}
+	return wrapped, made.Plaintext, nil
+}
+
+// encodeWrapped refuses what could not be unwrapped later.
+func encodeWrapped(keys KMSKeys, w vault.WrappedKey, made kmsclient.DataKey) ([]byte, error) {
+	if n := made.Plaintext.Len(); n != ciphertext.KeySize {
+		return nil, fmt.Errorf("KMS made a key of %d bytes, want %d: %w", n, ciphertext.KeySize, vault.ErrKeyUnavailable)
+	}
+	if _, err := keys.opens(made.KeyARN); err != nil {
+		return nil, err
+	}
+	b, err := ciphertext.KMSWrapped{
+		Mode: ciphertext.ModeKMS, KeyID: uuid.UUID(w.ID), Version: w.Version, KMSKey: made.KeyARN, Blob: made.Blob,
+	}.Encode()
+	if err != nil {
+		return nil, fmt.Errorf("answer of KMS: %w: %w", vault.ErrKeyUnavailable, err)
+	}
+	return b, nil
+}
+
+func (k *kmsWrapper) Unwrap(ctx context.Context, w vault.WrappedKey) (secret.Bytes, error) {
+	keys, err := k.tenants.of(w.Tenant)
+	if err != nil {
+		return secret.Bytes{}, fmt.Errorf("cannot be unwrapped: %w", err)
+	}
+	stored, err := ciphertext.ParseKMSWrapped(w.Wrapped)
+	if err != nil || stored.Mode != ciphertext.ModeKMS || stored.KeyID != uuid.UUID(w.ID) || stored.Version != w.Version {
+		return secret.Bytes{}, fmt.Errorf("is not as it was wrapped: %w", errors.Join(vault.ErrCorrupt, err))
+	}
+	under, err := keys.opens(stored.KMSKey)
+	if err != nil {
+		return secret.Bytes{}, err
+	}
+	var key secret.Bytes
+	err = k.refused.unless("unwrap\x00"+w.Tenant+"\x00"+w.ID.String()+"\x00"+strconv.FormatUint(uint64(w.Version), 10), func() error {
+		key, err = k.kms.Decrypt(ctx, under, stored.Blob, keyContext(w))
+		return kmsError(err)
+	})
+	if err != nil {
+		return secret.Bytes{}, fmt.Errorf("does not unwrap under %s: %w", stored.KMSKey, err)
+	}
+	if n := key.Len(); n != ciphertext.KeySize {
+		key.Destroy()
+		return secret.Bytes{}, fmt.Errorf("has %d bytes, want %d: %w", n, ciphertext.KeySize, vault.ErrCorrupt)
+	}
+	return key, nil
+}
+
+// keyContext is the encryption context of a wrapped key (docs/spec/wrapped-key.md).
+func keyContext(w vault.WrappedKey) map[string]string {
+	return map[string]string{
+		"tenant": w.Tenant, "purpose": string(w.Purpose) + "-key", "key": w.ID.String(),
+		"version": strconv.FormatUint(uint64(w.Version), 10), "holder": holderDigest(w.Tenant, w.Holder),
+	}
+}
+
+// holderDigest stands for a holder in what CloudTrail shows: in v2 its name is a
+// customer's.
+func holderDigest(tenant, holder string) string {
+	sum := sha256.Sum256(ciphertext.Context("cardea kms holder v1", []byte(tenant), []byte(holder)))
+	return hex.EncodeToString(sum[:])
+}
