@@ -198,7 +198,7 @@ func fail(err error) *Error {
 		}
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
 		e.cause, e.again = errEndedEarly, true
-	case answer != nil && answer.HTTPStatusCode() != http.StatusOK:
+	case answer != nil && answer.HTTPStatusCode() > 0 && answer.HTTPStatusCode() != http.StatusOK:
 		f := faultOf("", answer.HTTPStatusCode())
 		e.kind, e.again, e.cause = f.kind, f.again, statusText(answer.HTTPStatusCode())
 	case errors.As(err, &broken):
