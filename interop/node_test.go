@@ -3,14 +3,11 @@ package interop
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -37,11 +34,12 @@ const patience = time.Minute
 
 // server is a running 'cardea serve' and the access key of its administrator.
 type server struct {
-	dir, url   string
-	id, secret string
-	cmd        *exec.Cmd
-	log        *lockedBuffer
-	exited     chan error
+	dir, url    string
+	credentials string // file
+	id, secret  string // what is in it
+	cmd         *exec.Cmd
+	log         *lockedBuffer
+	exited      chan error
 }
 
 // shared is the server of all tests but those that need their own: each test makes
@@ -146,15 +144,36 @@ insecure_root_key_without_custodians = true
 		s.cmd.Process.Kill()
 		return nil, fmt.Errorf("the server did not begin to serve\n%s", s.log)
 	}
-	var made struct {
-		Key struct{ ID, Secret string }
-	}
-	if err := s.administer("identity/Bootstrap", map[string]any{"Account": map[string]string{"ID": account}}, &made); err != nil {
+	s.credentials = filepath.Join(s.dir, "admin.credentials")
+	if err := s.cardea("identity", "bootstrap", "--account-id", account, "--out-file", s.credentials); err != nil {
 		s.cmd.Process.Kill()
 		return nil, err
 	}
-	s.id, s.secret = made.Key.ID, made.Key.Secret
-	return s, nil
+	s.id, s.secret, err = accessKey(s.credentials)
+	return s, err
+}
+
+// cardea runs a command of the binary on the server's configuration.
+func (s *server) cardea(args ...string) error {
+	cmd := exec.Command(s.cmd.Path, append(args, "--config", filepath.Join(s.dir, "cardea.toml"))...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("cardea %s: %w\n%s", strings.Join(args, " "), err, out)
+	}
+	return nil
+}
+
+// accessKey reads a file as AWS's tools do.
+func accessKey(path string) (id, secret string, err error) {
+	text, err := os.ReadFile(path)
+	for line := range strings.Lines(string(text)) {
+		switch name, value, _ := strings.Cut(line, "="); strings.TrimSpace(name) {
+		case "aws_access_key_id":
+			id = strings.TrimSpace(value)
+		case "aws_secret_access_key":
+			secret = strings.TrimSpace(value)
+		}
+	}
+	return id, secret, err
 }
 
 // follow keeps what the server logs and tells where it serves, until it ends.
@@ -185,33 +204,6 @@ func (s *server) stop() error {
 	}
 }
 
-// administer asks the server's admin socket.
-func (s *server) administer(operation string, in, out any) error {
-	body, err := json.Marshal(in)
-	if err != nil {
-		return err
-	}
-	client := &http.Client{Timeout: patience, Transport: &http.Transport{
-		DisableKeepAlives: true,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, "unix", filepath.Join(s.dir, "admin.sock"))
-		},
-	}}
-	res, err := client.Post("http://admin/"+operation, "application/json", bytes.NewReader(body))
-	if err != nil {
-		return err
-	}
-	defer res.Body.Close()
-	text, err := io.ReadAll(res.Body)
-	if err != nil {
-		return err
-	}
-	if res.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s: %s", operation, text)
-	}
-	return json.Unmarshal(text, out)
-}
-
 // serve is the shared server.
 func serve(t testing.TB) *server {
 	t.Helper()
@@ -222,31 +214,35 @@ func serve(t testing.TB) *server {
 	return s
 }
 
-// user makes a user who may do nothing by himself, and his access key.
-func (s *server) user(t testing.TB, name string) (id, secret string) {
+// user makes a user who may do nothing by himself, and returns a server to which
+// requests go as his.
+func (s *server) user(t testing.TB, name string) *server {
 	t.Helper()
-	var key struct{ ID, Secret string }
-	who := map[string]string{"Account": account, "Name": name}
-	if err := s.administer("identity/CreateUser", who, &struct{}{}); err != nil {
+	own := &server{dir: s.dir, url: s.url, cmd: s.cmd, credentials: filepath.Join(t.TempDir(), "credentials")}
+	if err := s.cardea("identity", "user", "create", name); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.administer("identity/CreateAccessKey", who, &key); err != nil {
+	if err := s.cardea("identity", "key", "create", "--user", name, "--out-file", own.credentials); err != nil {
 		t.Fatal(err)
 	}
-	return key.ID, key.Secret
+	var err error
+	if own.id, own.secret, err = accessKey(own.credentials); err != nil {
+		t.Fatal(err)
+	}
+	return own
 }
 
 // role makes a role of the account that may do nothing by itself.
-func (s *server) role(t testing.TB, name string) (arn string) {
+func (s *server) role(t testing.TB, name string) {
 	t.Helper()
-	err := s.administer("identity/CreateRole", map[string]string{
-		"Account": account, "Name": name,
-		"TrustPolicy": `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"AWS":"` + account + `"},"Action":"sts:AssumeRole"}]}`,
-	}, &struct{}{})
-	if err != nil {
+	trust := filepath.Join(t.TempDir(), "trust.json")
+	text := `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"AWS":"` + account + `"},"Action":"sts:AssumeRole"}]}`
+	if err := os.WriteFile(trust, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return "arn:aws:iam::" + account + ":role/" + name
+	if err := s.cardea("identity", "role", "create", name, "--trust", trust); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // sdk is a client of the AWS SDK, of the first Region unless changed, that tries once.
@@ -258,10 +254,6 @@ func (s *server) sdk(change ...func(*kms.Options)) *kms.Client {
 }
 
 func in(region string) func(*kms.Options) { return func(o *kms.Options) { o.Region = region } }
-
-func as(id, secret string) func(*kms.Options) {
-	return func(o *kms.Options) { o.Credentials = credentials.NewStaticCredentialsProvider(id, secret, "") }
-}
 
 // newKey makes a key and returns its ARN.
 func newKey(t testing.TB, c *kms.Client, in kms.CreateKeyInput) string {

@@ -73,8 +73,7 @@ func newTerraform(t *testing.T, s *server, name string) *terraform {
 		}
 	}
 	tf.env = append(tf.env, "TF_CLI_CONFIG_FILE="+config, "CHECKPOINT_DISABLE=1", "TF_IN_AUTOMATION=1", "TF_INPUT=0", "TF_CLI_ARGS=-no-color",
-		"AWS_ACCESS_KEY_ID="+s.id, "AWS_SECRET_ACCESS_KEY="+s.secret, "AWS_CONFIG_FILE="+os.DevNull, "AWS_SHARED_CREDENTIALS_FILE="+os.DevNull,
-		"TF_VAR_endpoint="+s.url)
+		"AWS_CONFIG_FILE="+os.DevNull, "AWS_SHARED_CREDENTIALS_FILE="+s.credentials, "TF_VAR_endpoint="+s.url)
 	return tf
 }
 
