@@ -43,6 +43,7 @@ type Node struct {
 	forget     func() // wipes what else a tenant's master key has opened
 
 	makesCustodians bool // as Options.MakesCustodians
+	token           *rootToken
 
 	mu     sync.Mutex    // guards config, held while it is replaced
 	config config.Config // in force
@@ -51,7 +52,7 @@ type Node struct {
 // newNode opens the store and builds what stands on it. The caller closes the node
 // also if there is an error.
 func newNode(ctx context.Context, name string, cfg config.Config, o Options, metrics prometheus.Registerer) (*Node, error) {
-	n := &Node{name: name, log: o.Logger, now: o.Now, config: cfg, forget: func() {}, makesCustodians: o.MakesCustodians}
+	n := &Node{name: name, log: o.Logger, now: o.Now, config: cfg, forget: func() {}, makesCustodians: o.MakesCustodians, token: newRootToken(cfg, o)}
 	metrics = prometheus.WrapRegistererWith(prometheus.Labels{"part": name}, metrics)
 	var err error
 	if n.signer, err = LoadOrMakeSigningKey(cfg, n.log); err != nil {
@@ -237,6 +238,9 @@ func (n *Node) readiness(ctx context.Context, prefix string) []httpd.Check {
 		c := httpd.Check{Name: "tenant_" + name, State: httpd.Working}
 		if !n.keeper.Unlocked(name) {
 			c.State, c.Detail = httpd.Failing, "locked: its custodians have not unlocked it on this node"
+			if n.byToken(name) {
+				c.Detail = "locked: its token has not unsealed it on this node"
+			}
 		}
 		checks = append(checks, c)
 	}

@@ -50,7 +50,7 @@ func (n *Node) applyTenants(ctx context.Context, cfg config.Config) error {
 		}
 	}
 	for name, seal := range seals {
-		if err := n.takeUp(name, seal); err != nil {
+		if err := n.takeUp(ctx, name, seal); err != nil {
 			return fmt.Errorf("tenants.%s: %w", name, err)
 		}
 	}
@@ -69,6 +69,8 @@ func (n *Node) sealOf(ctx context.Context, name string, t config.Tenant) (custod
 		return plainMaster{t.MasterKey}, nil
 	case t.SealedMasterKey.Present():
 		return LockerSeal(t)
+	case t.Unseal == config.UnsealPKCS11:
+		return n.tokenSeal(ctx, name)
 	}
 	s, err := n.ceremonies.Seal(ctx, name)
 	if errors.Is(err, vault.ErrNotFound) {
@@ -81,12 +83,18 @@ func (n *Node) sealOf(ctx context.Context, name string, t config.Tenant) (custod
 		}
 		return noSeal{name}, nil
 	}
+	if errors.Is(err, custodian.ErrTokenSeal) {
+		err = fmt.Errorf("%w: key_service.unseal must be %q", err, config.UnsealPKCS11)
+	}
 	return s, err
 }
 
 // takeUp gives a tenant its seal. A master key that stands in a file needs no
 // custodians.
-func (n *Node) takeUp(name string, seal custodian.Source) error {
+func (n *Node) takeUp(ctx context.Context, name string, seal custodian.Source) error {
+	if u, ok := seal.(unsealed); ok {
+		return n.takeUpUnsealed(ctx, name, u)
+	}
 	if err := n.keeper.SetTenant(name, seal); err != nil {
 		return err
 	}
@@ -122,9 +130,13 @@ func (n *Node) refreshSeals(ctx context.Context) {
 		if t.MasterKey.Present() || t.SealedMasterKey.Present() {
 			continue
 		}
+		if t.Unseal == config.UnsealPKCS11 {
+			n.refreshToken(ctx, name)
+			continue
+		}
 		s, err := n.ceremonies.Seal(ctx, name)
 		if err == nil {
-			err = n.takeUp(name, s)
+			err = n.takeUp(ctx, name, s)
 		}
 		if err != nil && !errors.Is(err, vault.ErrNotFound) && ctx.Err() == nil {
 			n.log.WarnContext(ctx, "seal not read, the one in memory stays", slog.String("tenant", name), slog.Any("error", err))
@@ -137,7 +149,7 @@ func (n *Node) TakeUpSeals(ctx context.Context) error {
 	for name, t := range n.current().Tenants {
 		seal, err := n.sealOf(ctx, name, t)
 		if err == nil {
-			err = n.takeUp(name, seal)
+			err = n.takeUp(ctx, name, seal)
 		}
 		if err != nil {
 			return fmt.Errorf("tenants.%s: %w", name, err)

@@ -15,6 +15,19 @@ type Backend struct{ kms.Backend }
 // Close does nothing.
 func (*Backend) Close() error { return nil }
 
+// Wrap returns [ErrNotBuilt], as do the methods below.
+func (*Backend) Wrap(context.Context, string, []byte, secret.Bytes) ([]byte, error) {
+	return nil, ErrNotBuilt
+}
+
+// Unwrap does nothing.
+func (*Backend) Unwrap(context.Context, string, []byte, []byte) (secret.Bytes, error) {
+	return secret.Bytes{}, ErrNotBuilt
+}
+
+// Discard does nothing.
+func (*Backend) Discard(context.Context, string) error { return ErrNotBuilt }
+
 // Open returns [ErrNotBuilt].
 func Open(context.Context, Token, secret.Bytes, Options) (*Backend, error) { return nil, ErrNotBuilt }
 
