@@ -58,23 +58,50 @@ func cmdAWSKMS(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) == 5 {
 		body = args[4]
 	}
-	creds, region := credentialsFile(ts.ReadFile(args[2]))
-	req, err := http.NewRequest(http.MethodPost, named(ts, args[1]).keys, strings.NewReader(body))
-	ts.Check(err)
-	req.Header.Set("Content-Type", "application/x-amz-json-1.1")
-	req.Header.Set("X-Amz-Target", "TrentService."+args[3])
-	sum := sha256.Sum256([]byte(body))
-	ts.Check(v4.NewSigner().SignHTTP(context.Background(), creds, req, hex.EncodeToString(sum[:]), "kms", region, time.Now()))
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: patience}
-	res, err := client.Do(req)
-	ts.Check(err)
-	defer res.Body.Close()
-	answer, err := io.ReadAll(res.Body)
+	status, answer, err := awsKMS(named(ts, args[1]).keys, ts.ReadFile(args[2]), args[3], body)
 	ts.Check(err)
 	ts.Stdout().Write(answer)
-	if strconv.Itoa(res.StatusCode) != args[0] {
-		ts.Fatalf("status %d: %s", res.StatusCode, answer)
+	if strconv.Itoa(status) != args[0] {
+		ts.Fatalf("status %d: %s", status, answer)
 	}
+}
+
+// guess N NAME CREDENTIALS: asks the server N times with credentials that are wrong.
+func cmdGuess(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: guess N NAME CREDENTIALS")
+	}
+	n, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	for range n {
+		status, answer, err := awsKMS(named(ts, args[1]).keys, ts.ReadFile(args[2]), "ListKeys", "{}")
+		ts.Check(err)
+		if status != http.StatusBadRequest {
+			ts.Fatalf("status %d: %s", status, answer)
+		}
+	}
+}
+
+func awsKMS(url, credentials, operation, body string) (status int, answer []byte, err error) {
+	creds, region := credentialsFile(credentials)
+	req, err := http.NewRequest(http.MethodPost, url, strings.NewReader(body))
+	if err != nil {
+		return 0, nil, err
+	}
+	req.Header.Set("Content-Type", "application/x-amz-json-1.1")
+	req.Header.Set("X-Amz-Target", "TrentService."+operation)
+	sum := sha256.Sum256([]byte(body))
+	if err := v4.NewSigner().SignHTTP(context.Background(), creds, req, hex.EncodeToString(sum[:]), "kms", region, time.Now()); err != nil {
+		return 0, nil, err
+	}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: patience}
+	res, err := client.Do(req)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer res.Body.Close()
+	answer, err = io.ReadAll(res.Body)
+	return res.StatusCode, answer, err
 }
 
 // member NAME PATH: sets an environment variable to a member of the JSON in stdout,

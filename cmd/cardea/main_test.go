@@ -64,6 +64,7 @@ func TestScripts(t *testing.T) {
 			"sqlite":       cmdSQLite,
 			"occupy":       cmdOccupy,
 			"awskms":       cmdAWSKMS,
+			"guess":        cmdGuess,
 			"member":       cmdMember,
 		},
 	}

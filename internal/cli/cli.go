@@ -188,5 +188,6 @@ func (o output) print(w io.Writer, v any, text func(io.Writer) error) error {
 	}
 	enc := json.NewEncoder(w)
 	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false) // for shells, not for web pages
 	return enc.Encode(v)
 }

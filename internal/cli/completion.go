@@ -68,6 +68,11 @@ func (p place) words() []string {
 	return words
 }
 
+// takesFiles says whether an argument is the name of a file.
+func (p place) takesFiles() bool {
+	return slices.ContainsFunc(p.args, func(a *kong.Positional) bool { return a.Tag.Type == "path" })
+}
+
 // value is what completes a flag's value.
 type value struct {
 	none  bool     // it has no value
@@ -119,7 +124,11 @@ func caseTable(b *strings.Builder, places []place, files string, emit func([]str
 	}
 	b.WriteString("  esac\n  case \"$cmd\" in\n")
 	for _, p := range places {
-		fmt.Fprintf(b, "    %q) %s ;;\n", p.path, emit(p.words()))
+		action := emit(p.words())
+		if p.takesFiles() {
+			action += "; " + files
+		}
+		fmt.Fprintf(b, "    %q) %s ;;\n", p.path, action)
 	}
 	b.WriteString("  esac\n")
 }
@@ -129,7 +138,7 @@ func bashCompletion(places []place) string {
 	b.WriteString("# bash completion for cardea\n_cardea() {\n" +
 		"  local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} cmd=\"\" w\n" +
 		"  local before=(\"${COMP_WORDS[@]:1:COMP_CWORD-1}\")\n  COMPREPLY=()\n")
-	caseTable(&b, places, `COMPREPLY=($(compgen -f -- "$cur"))`, func(words []string) string {
+	caseTable(&b, places, `COMPREPLY+=($(compgen -f -- "$cur"))`, func(words []string) string {
 		return fmt.Sprintf(`COMPREPLY=($(compgen -W %q -- "$cur"))`, strings.Join(words, " "))
 	})
 	b.WriteString("}\ncomplete -o default -F _cardea cardea\n")
@@ -169,6 +178,9 @@ func fishCompletion(places []place) string {
 			if words := a.EnumSlice(); len(words) > 0 {
 				fmt.Fprintf(&b, "complete -c cardea -n %s -a %s\n", fishQuoted(in), fishQuoted(strings.Join(words, " ")))
 			}
+		}
+		if p.takesFiles() {
+			fmt.Fprintf(&b, "complete -c cardea -n %s -F\n", fishQuoted(in))
 		}
 		for _, f := range p.flags {
 			fmt.Fprintf(&b, "complete -c cardea -n %s -l %s", fishQuoted(in), f.Name)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 
 	"cardea/internal/identity"
 )
@@ -80,7 +81,7 @@ func (c identityPolicyShowCommand) Run(ctx context.Context, p *Process) error {
 	if err := k.call(ctx, "identity/Get"+kind+"Policy", in, &policy); err != nil {
 		return err
 	}
-	_, err = io.WriteString(p.Stdout, policy.Document+"\n")
+	_, err = io.WriteString(p.Stdout, strings.TrimSuffix(policy.Document, "\n")+"\n")
 	return err
 }
 

@@ -2,10 +2,12 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
 
+	"cardea/internal/adminapi"
 	"cardea/internal/identity"
 )
 
@@ -151,9 +153,13 @@ func (identityUserDeleteCommand) Help() string {
 }
 
 func (c identityUserDeleteCommand) Run(ctx context.Context, p *Process) error {
-	return c.do(ctx, p, "identity/DeleteUser", func() any {
+	err := c.do(ctx, p, "identity/DeleteUser", func() any {
 		return &identity.DeleteUserInput{Account: c.Account, Name: c.Name, Force: c.Force}
 	}, "user %s is deleted", c.Name)
+	if refused, ok := errors.AsType[*adminapi.Error](err); ok && refused.Code == string(identity.CodeDeleteConflict) {
+		return hinted(err, "--force deletes what belongs to the user too")
+	}
+	return err
 }
 
 type identityUserTagCommand struct {
