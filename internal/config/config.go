@@ -40,6 +40,9 @@ type Config struct {
 
 	Tenants map[string]Tenant `toml:"tenants"`
 
+	ExternalKeyManager ExternalKeyManager      `toml:"external_key_manager"` // alias
+	TenantSecrets      map[string]TenantSecret `toml:"tenant_secrets"`       // alias
+
 	// Warnings are what Load found that works but should not stay, such as a
 	// secret file that others can read.
 	Warnings []string `toml:"-"`
@@ -156,11 +159,13 @@ type Locker struct {
 type Keys struct {
 	CacheTTL     Duration `toml:"cache_ttl"`
 	CacheEntries int      `toml:"cache_entries"`
+	KMSGrace     Duration `toml:"kms_grace"` // for how much longer while KMS is out of reach
+	KMSCAFile    string   `toml:"kms_ca_file" path:"true"`
 }
 
 // Tenant is one tenant of the vault. Start from DefaultTenant.
 type Tenant struct {
-	Mode string `toml:"mode"` // ModeLocal
+	Mode string `toml:"mode"` // ModeLocal, ModeKMSEnvelope, ModeKMS
 
 	Envelope             string   `toml:"envelope"` // EnvelopePlain, EnvelopeJWE
 	PublicKeyFile        string   `toml:"public_key_file" path:"true"`
@@ -175,6 +180,8 @@ type Tenant struct {
 	MasterKeyFile                      string `toml:"master_key_file" path:"true"`
 	InsecureMasterKeyWithoutCustodians bool   `toml:"insecure_master_key_without_custodians"`
 
+	KMS TenantKMS `toml:"kms"`
+
 	Clients []Client `toml:"clients"`
 
 	PublicKeyPEM    []byte       `toml:"-"` // content of PublicKeyFile
@@ -184,7 +191,9 @@ type Tenant struct {
 
 // Values of the fields of Tenant.
 const (
-	ModeLocal = "local"
+	ModeLocal       = "local"
+	ModeKMSEnvelope = "aws_kms_envelope"
+	ModeKMS         = "aws_kms"
 
 	EnvelopePlain = "plain"
 	EnvelopeJWE   = "jwe"

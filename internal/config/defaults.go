@@ -35,7 +35,7 @@ func Default() Config {
 			CustodianLockout:           Duration{30 * time.Minute},
 		},
 		Retention: Retention{SweepInterval: Duration{time.Minute}, SweepBatch: 500},
-		Keys:      Keys{CacheTTL: Duration{5 * time.Minute}, CacheEntries: 10_000},
+		Keys:      Keys{CacheTTL: Duration{5 * time.Minute}, CacheEntries: 10_000, KMSGrace: Duration{15 * time.Minute}},
 		KeyService: KeyService{
 			MaxConnections: 4096,
 			TLS:            TLS{ClientCertificates: ClientCertificatesOff},
@@ -45,7 +45,8 @@ func Default() Config {
 			Clusters:       map[string]Cluster{},
 			Database:       defaultDatabase(),
 		},
-		Tenants: map[string]Tenant{},
+		Tenants:       map[string]Tenant{},
+		TenantSecrets: map[string]TenantSecret{},
 	}
 }
 
@@ -60,7 +61,7 @@ func defaultDatabase() Database {
 
 // DefaultTenant is a tenant of which nothing is said.
 func DefaultTenant() Tenant {
-	return Tenant{Mode: ModeLocal, Envelope: EnvelopePlain, LazyHolders: true, Unseal: UnsealShares}
+	return Tenant{Mode: ModeLocal, Envelope: EnvelopePlain, LazyHolders: true, Unseal: UnsealShares, KMS: TenantKMS{Oversize: OversizeRefuse}}
 }
 
 // Derive fills in what follows from other settings and is not set itself. Load
@@ -93,6 +94,7 @@ func (c *Config) Derive(hostName string) {
 }
 
 func (t *Tenant) derive(l Locker) {
+	t.KMS.derive()
 	if t.Envelope == EnvelopeJWE {
 		t.deriveAlgorithms(l)
 	}

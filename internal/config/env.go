@@ -113,6 +113,9 @@ func (v envVar) tenantName(tenants map[string]Tenant) (string, error) {
 func (v envVar) set(target reflect.Value, path []string) error {
 	for i, name := range path {
 		last := i == len(path)-1
+		if target.Kind() == reflect.Map {
+			return problem(v.name, "%s can be set in files only", path[i-1])
+		}
 		f, ok := fieldByKey(target.Type(), name)
 		if !ok {
 			return v.unknown(name, target.Type())

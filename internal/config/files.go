@@ -42,6 +42,7 @@ func (c *Config) readSecretFiles() {
 		c.checkFile(l.key+".private_key_file", l.tls.PrivateKeyFile, true)
 		c.checkFile(l.key+".client_ca_file", l.tls.ClientCAFile, false)
 	}
+	c.checkFile("keys.kms_ca_file", c.Keys.KMSCAFile, false)
 	for _, d := range []struct {
 		key string
 		Database

@@ -42,6 +42,7 @@ func Load(paths, env []string) (Config, error) {
 	if err := errors.Join(errs...); err != nil {
 		return Config{}, err
 	}
+	c.applyAliases()
 	c.absolutePaths()
 	c.readSecretFiles()
 	host, err := os.Hostname()
@@ -77,6 +78,12 @@ func (c *Config) warn() {
 			c.Warnings = append(c.Warnings, path+" is set: not for cardholder data in production")
 		}
 	})
+	for _, name := range sortedKeys(c.Tenants) {
+		if t := c.Tenants[name]; t.Mode == ModeKMS && t.KMS.MACKeyID == "" {
+			c.Warnings = append(c.Warnings, "tenants."+name+".kms.mac_key_id is not set: the keys of dedupe values and fingerprints "+
+				"are made and wrapped by KMS but used in this process; with a KMS key of spec HMAC_256 they stay in KMS")
+		}
+	}
 	for key, d := range map[string]Database{"database": c.Database, "key_service.database": c.KeyService.Database} {
 		if d.TLS == DatabaseTLSInsecureDisable && d.defaultTLS() != DatabaseTLSInsecureDisable {
 			c.Warnings = append(c.Warnings, key+".tls is insecure_disable: everything that the database is told crosses the network in clear")

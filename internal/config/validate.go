@@ -67,6 +67,7 @@ func (c Config) Validate() error {
 	v.between("retention.sweep_batch", int64(c.Retention.SweepBatch), 1, 10_000)
 	v.durationBetween("keys.cache_ttl", c.Keys.CacheTTL, time.Second, time.Hour)
 	v.between("keys.cache_entries", int64(c.Keys.CacheEntries), 1, 10_000_000)
+	v.durationBetween("keys.kms_grace", c.Keys.KMSGrace, 0, time.Hour)
 	c.Locker.validate(v)
 	for _, name := range sortedKeys(c.Tenants) {
 		c.validateTenant(v, name, c.Tenants[name])

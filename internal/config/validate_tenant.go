@@ -19,7 +19,7 @@ func (c Config) validateTenant(v *validation, name string, t Tenant) {
 	if !tenantNamePattern.MatchString(name) {
 		v.add(key, "%q cannot name a tenant, expected 1 to 64 of A-Z, a-z, 0-9, underscore and hyphen", name)
 	}
-	v.oneOf(key+".mode", t.Mode, ModeLocal)
+	v.oneOf(key+".mode", t.Mode, ModeLocal, ModeKMSEnvelope, ModeKMS)
 	v.oneOf(key+".envelope", t.Envelope, EnvelopePlain, EnvelopeJWE)
 	switch t.Envelope {
 	case EnvelopeJWE:
@@ -28,6 +28,7 @@ func (c Config) validateTenant(v *validation, name string, t Tenant) {
 		c.validatePlain(v, key, t)
 	}
 	t.validateMasterKey(v, key)
+	t.validateKMS(v, key)
 	c.validateClients(v, key, t)
 }
 

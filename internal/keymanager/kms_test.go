@@ -74,12 +74,6 @@ func TestSteadyStateNeedsNoKMS(t *testing.T) {
 	}
 }
 
-// swapped is one record somewhere, in one of the modes.
-type swapped struct {
-	at     vault.RecordContext
-	sealed vault.Sealed
-}
-
 func genSwap(t *rapid.T) vault.RecordContext {
 	name := rapid.SampledFrom([]string{"a", "ab", "b"})
 	c := vault.RecordContext{
@@ -412,7 +406,7 @@ func TestKeysAreNamedByIDOrARNAndReplicasOpenAtHome(t *testing.T) {
 	t.Parallel()
 	const mrk = "key/mrk-1234abcd12ab34cd56ef1234567890ab"
 	home, replica := "arn:aws:kms:eu-central-1:111122223333:"+mrk, "arn:aws:kms:eu-west-1:111122223333:"+mrk
-	key := kmsclient.Key{ID: home, Region: "eu-central-1", Replicas: []kmsclient.Replica{{ID: replica, Region: "eu-west-1"}}}
+	key := kmsclient.Key{ID: home, Region: "eu-central-1", Replicas: []kmsclient.Replica{{Region: "eu-west-1"}}}
 	for _, tc := range []struct {
 		keys         KMSKeys
 		stored, want string

@@ -31,7 +31,7 @@ func (k KMSKeys) opens(stored string) (kmsclient.Key, error) {
 		return k.Key, nil
 	}
 	for _, r := range k.Key.Replicas {
-		if sameKMSKey(r.ID, stored) { // the same material as at home
+		if sameKMSKey(inRegion(k.Key.ID, r.Region), stored) { // the same material as at home
 			return k.Key, nil
 		}
 	}
@@ -62,6 +62,16 @@ func bareID(arn string) string {
 		return ""
 	}
 	return id
+}
+
+// inRegion is the ARN of a multi-Region key in another Region.
+func inRegion(arn, region string) string {
+	f := strings.Split(arn, ":")
+	if regionOf(arn) == "" || !strings.HasPrefix(f[5], "key/mrk-") {
+		return ""
+	}
+	f[3] = region
+	return strings.Join(f, ":")
 }
 
 // regionOf is the Region of a key ARN, empty for anything else.
