@@ -378,6 +378,40 @@ func TestMembersOfGroupsWithLikeNames(t *testing.T) {
 	}
 }
 
+func TestPrincipalIDIsNeverThatOfAnother(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	const iamA, stsA = "arn:aws:iam::" + acct + ":", "arn:aws:sts::" + acct + ":"
+	id := func(arn string) string {
+		t.Helper()
+		id, err := f.PrincipalID(f.ctx, arn)
+		f.ok(err)
+		return id
+	}
+	create := func() {
+		must(f.CreateUser(f.ctx, f.op, &identity.CreateUserInput{Account: acct, Name: "Bob", Path: "/a/"}))(t)
+		must(f.CreateRole(f.ctx, f.op, &identity.CreateRoleInput{Account: acct, Name: "app", TrustPolicy: trusting("", acct)}))(t)
+	}
+	create()
+	bob, app := id(iamA+"user/a/Bob"), id(iamA+"role/app")
+	sub, err := f.SubjectOf(f.ctx, iamA+"user/a/Bob")
+	f.ok(err)
+	if sub.Caller.ID != bob || bob == "" || app == "" || id(stsA+"assumed-role/app/s") != app {
+		t.Errorf("ids %q, %q, caller %q", bob, app, sub.Caller.ID)
+	}
+	for _, none := range []string{"", iamA + "root", iamA + "user/Bob", iamA + "role/x", "arn:aws:iam::" + other + ":user/a/Bob"} {
+		if got := id(none); got != "" {
+			t.Errorf("%q has the id %q", none, got)
+		}
+	}
+	f.ok(f.DeleteUser(f.ctx, f.op, &identity.DeleteUserInput{Account: acct, Name: "Bob"}))
+	f.ok(f.DeleteRole(f.ctx, f.op, &identity.EntityInput{Account: acct, Name: "app"}))
+	create()
+	if id(iamA+"user/a/Bob") == bob || id(iamA+"role/app") == app {
+		t.Error("a namesake has the same id")
+	}
+}
+
 func TestExists(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)

@@ -192,3 +192,13 @@ func (s *Service) Exists(ctx context.Context, arn string) bool {
 	}
 	return a.Service == "sts" || p.arn == arn
 }
+
+// PrincipalID is the unique id of the user or role with the ARN, or of a session's
+// role, "" if there is none. It is never given to another, as a name can be.
+func (s *Service) PrincipalID(ctx context.Context, arn string) (string, error) {
+	id, ok, err := s.idOf(ctx, arn)
+	if !ok || err != nil {
+		return "", err
+	}
+	return id, nil
+}

@@ -114,6 +114,8 @@ func TestAliasesRefused(t *testing.T) {
 	const unknown = "00000000-0000-4000-8000-000000000000"
 	kmstest.Refused(t, createAlias(t, f, "alias/x", unknown), kms.CodeNotFound, "Key 'arn:aws:kms:eu-central-1:111122223333:key/"+unknown+"' does not exist")
 	kmstest.Refused(t, createAlias(t, f, "alias/x", "alias/taken"), kms.CodeNotFound, "Invalid keyId 'alias/taken'")
+	china := strings.Replace(k.ARN(), "arn:aws:", "arn:aws-cn:", 1)
+	kmstest.Refused(t, createAlias(t, f, "alias/x", china), kms.CodeInvalidARN, "Invalid arn "+china)
 	kmstest.Refused(t, updateAlias(t, f, "alias/x", k.ID), kms.CodeNotFound, "Alias "+aliasARN+"alias/x is not found.")
 	kmstest.Refused(t, deleteAlias(t, f, "alias/x"), kms.CodeNotFound, "Alias "+aliasARN+"alias/x is not found.")
 	if err := createAlias(t, f, "alias/"+strings.Repeat("x", 250), k.ID); err != nil {

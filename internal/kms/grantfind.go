@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"sync/atomic"
 
 	"github.com/maypok86/otter/v2"
@@ -83,14 +84,25 @@ func grantees(c *iam.Caller) []grantee {
 // rootARN is how an account is named as a principal.
 func rootARN(account string) string { return "arn:aws:iam::" + account + ":root" }
 
-// named returns the name by which a grant's principal is the caller.
-func named(c *iam.Caller, principal string) (grantee, bool) {
+// named returns the name by which a grant's principal is the caller. id is the
+// principal's unique id, "" if the grant knows none.
+func named(c *iam.Caller, principal, id string) (grantee, bool) {
+	if !is(c, id) {
+		return grantee{}, false
+	}
 	for _, g := range grantees(c) {
 		if g.name == principal {
 			return g, true
 		}
 	}
 	return grantee{}, false
+}
+
+// is reports whether the caller is the user or role, or a session of the role, with
+// the unique id: a name may have been another's before.
+func is(c *iam.Caller, id string) bool {
+	own, _, _ := strings.Cut(c.ID, ":")
+	return id == "" || id == own
 }
 
 func (g *Grant) match(by grantee) *iam.GrantMatch {
@@ -108,7 +120,7 @@ func (s *Service) findGrant(ctx context.Context, k *live, who *iam.Subject, op G
 	var found *iam.GrantMatch
 	for _, by := range grantees(&who.Caller) {
 		err := s.eachGrant(ctx, k, by.name, func(g *Grant) bool {
-			if g.permits(op, a) {
+			if is(&who.Caller, g.GranteeID) && g.permits(op, a) {
 				found = g.match(by)
 			}
 			return found == nil
@@ -128,7 +140,7 @@ func (s *Service) findGrant(ctx context.Context, k *live, who *iam.Subject, op G
 		if g == nil {
 			continue
 		}
-		if by, is := named(&who.Caller, g.Grantee); is && g.permits(op, a) {
+		if by, is := named(&who.Caller, g.Grantee, g.GranteeID); is && g.permits(op, a) {
 			return g.match(by), nil
 		}
 	}
@@ -215,10 +227,10 @@ func retires(c *iam.Caller, g *Grant) *iam.GrantMatch {
 	if g == nil {
 		return nil
 	}
-	if by, is := named(c, g.Retiring); is {
+	if by, is := named(c, g.Retiring, g.RetiringID); is {
 		return g.match(by)
 	}
-	if by, is := named(c, g.Grantee); is && slices.Contains(g.Operations, grantRetireGrant) {
+	if by, is := named(c, g.Grantee, g.GranteeID); is && slices.Contains(g.Operations, grantRetireGrant) {
 		return g.match(by)
 	}
 	return nil

@@ -133,6 +133,7 @@ func (g *Grant) equal(o *Grant) bool {
 	}
 	a, b := constraints(g.Constraints), constraints(o.Constraints)
 	return g.Key == o.Key && g.Name == o.Name && g.Grantee == o.Grantee && g.Retiring == o.Retiring && g.Issuer == o.Issuer &&
+		g.GranteeID == o.GranteeID && g.RetiringID == o.RetiringID &&
 		slices.Equal(sorted(g.Operations), sorted(o.Operations)) && a.SourceARN == b.SourceARN &&
 		maps.Equal(a.EncryptionContextEquals, b.EncryptionContextEquals) && maps.Equal(a.EncryptionContextSubset, b.EncryptionContextSubset)
 }
@@ -174,13 +175,23 @@ func (k *Key) vetGrant(g *Grant) error {
 	return nil
 }
 
-// grantPrincipal checks that an ARN is that of a principal that exists, to whom a
-// grant can be given.
-func (s *Service) grantPrincipal(ctx context.Context, arn string) error {
-	if p, ok := parsePrincipal(arn); !ok || !s.accounts(p.Account) || p.Resource != "root" && !s.principal(ctx, arn) {
-		return refuse(CodeInvalidARN, "ARN does not refer to a valid principal: "+cut(arn))
+// grantPrincipal checks that an ARN, if there is one, is that of a principal that
+// exists, to whom a grant can be given, and returns its unique id.
+func (s *Service) grantPrincipal(ctx context.Context, arn string) (id string, err error) {
+	if arn == "" {
+		return "", nil
 	}
-	return nil
+	p, ok := parsePrincipal(arn)
+	if !ok || !s.accounts(p.Account) || p.Resource != "root" && !s.principal(ctx, arn) {
+		return "", refuse(CodeInvalidARN, "ARN does not refer to a valid principal: "+cut(arn))
+	}
+	if p.Resource == "root" {
+		return "", nil
+	}
+	if id, err = s.uniqueID(ctx, arn); err != nil {
+		return "", broken(CodeInternal, "The principal could not be read.", err)
+	}
+	return id, nil
 }
 
 // parsePrincipal parses the ARN of an account, user, role or session.

@@ -83,13 +83,11 @@ func (s *Service) CreateGrant(ctx context.Context, who Caller, in *CreateGrantIn
 		if err := k.vetGrant(g); err != nil {
 			return err
 		}
-		for _, arn := range []string{in.GranteePrincipal, in.RetiringPrincipal} {
-			if arn == "" {
-				continue
-			}
-			if err := s.grantPrincipal(ctx, arn); err != nil {
-				return err
-			}
+		if g.GranteeID, err = s.grantPrincipal(ctx, in.GranteePrincipal); err != nil {
+			return err
+		}
+		if g.RetiringID, err = s.grantPrincipal(ctx, in.RetiringPrincipal); err != nil {
+			return err
 		}
 		same, err := sameGrant(ctx, s.store, g)
 		if err != nil {

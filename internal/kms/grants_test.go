@@ -1,6 +1,8 @@
 package kms_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -664,4 +666,57 @@ func TestGrantDryRuns(t *testing.T) {
 	if gs, err := f.Store.Grants(t.Context(), k.KeyRef, kms.GrantFilter{}, "", 10); err != nil || len(gs) != 1 {
 		t.Errorf("after dry runs there are %v, %v", gs, err)
 	}
+}
+
+// TestAGrantIsNotForANamesake: who gets the name of a user or role that was deleted
+// does not get its grants, by name, by token, or to retire.
+func TestAGrantIsNotForANamesake(t *testing.T) {
+	t.Parallel()
+	ids := map[string]string{app: "AIDAuser", appRole: "AROAAPP", appAnna: "AROAAPP"}
+	f := kmstest.New(t, func(o *kms.Options) {
+		o.PrincipalID = func(_ context.Context, arn string) (string, error) { return ids[arn], nil }
+	})
+	k := f.Key(t, keyspec.SymmetricDefault)
+	another := func(who kms.Caller, id string) kms.Caller {
+		sub := *who.Subject
+		sub.Caller.ID = id
+		who.Subject = &sub
+		return who
+	}
+	user, session := kmstest.User(t), appSession(t, "")
+	for grantee, who := range map[string]kms.Caller{app: user, appRole: session, appAnna: session} {
+		namesake := another(who, "AIDAANOTHER")
+		if who.Subject.Caller.Type == iam.CallerRole {
+			namesake = another(who, "AROAANOTHER:anna")
+		}
+		in := kms.CreateGrantInput{
+			KeyID: k.ID, Name: "n", GranteePrincipal: grantee, RetiringPrincipal: grantee, Operations: grantOps("Encrypt", "RetireGrant", "CreateGrant"),
+		}
+		g := createGrant(t, f, in)
+		if again := createGrant(t, f, in); again.GrantID != g.GrantID {
+			t.Errorf("%s: the same request made another grant", grantee)
+		}
+		if err := mayEncrypt(t, f, who, k, nil); err != nil {
+			t.Errorf("%s: %v", grantee, err)
+		}
+		denied(t, f, mayEncrypt(t, f, namesake, k, nil), "kms:Encrypt", noGrant)
+		denied(t, f, mayEncrypt(t, f, namesake, k, nil, g.GrantToken), "kms:Encrypt", noGrant)
+		_, err := f.CreateGrant(t.Context(), namesake, &kms.CreateGrantInput{KeyID: k.ID, GranteePrincipal: grantee, Operations: grantOps("Encrypt")})
+		denied(t, f, err, "kms:CreateGrant", noGrant)
+		denied(t, f, f.RetireGrant(t.Context(), namesake, &kms.RetireGrantInput{GrantToken: g.GrantToken}), "kms:RetireGrant", noGrant)
+		ids[grantee] = "AIDAANOTHER"
+		if again := createGrant(t, f, in); again.GrantID == g.GrantID {
+			t.Errorf("%s: a grant for another is given out as the same", grantee)
+		}
+		if err := f.RetireGrant(t.Context(), who, &kms.RetireGrantInput{GrantToken: g.GrantToken}); err != nil {
+			t.Errorf("%s: %v", grantee, err)
+		}
+	}
+	f2 := kmstest.New(t, func(o *kms.Options) {
+		o.PrincipalID = func(context.Context, string) (string, error) { return "", errors.New("database is gone") }
+	})
+	k2 := f2.Key(t, keyspec.SymmetricDefault)
+	_, err := f2.CreateGrant(t.Context(), kmstest.Admin(t), &kms.CreateGrantInput{KeyID: k2.ID, GranteePrincipal: app, Operations: grantOps("Encrypt")})
+	kmstest.Refused(t, err, kms.CodeInternal, "The principal could not be read.")
+	createGrant(t, f2, kms.CreateGrantInput{KeyID: k2.ID, GranteePrincipal: rootUser, Operations: grantOps("Encrypt")})
 }

@@ -80,7 +80,7 @@ const dueBatch = 256
 // that of finding out what is due.
 func (s *Service) RunDue(ctx context.Context, now time.Time) error {
 	seen := map[KeyRef]bool{}
-	for limit := dueBatch; ; limit += dueBatch { // more, as those that were put off stay at the head of the list
+	for limit := dueBatch; ; limit *= 2 { // more, as those that were put off stay at the head of the list
 		refs, err := s.store.Due(ctx, now, limit)
 		if err != nil {
 			return err

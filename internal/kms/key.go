@@ -167,12 +167,17 @@ func (a *Alias) ARN() string { return "arn:aws:kms:" + a.Region + ":" + a.Accoun
 
 // Grant lets a principal use a key.
 type Grant struct {
-	Key         KeyRef            `json:"key"`
-	ID          string            `json:"id"` // 64 hex digits
-	Name        string            `json:"name,omitempty"`
-	Grantee     string            `json:"grantee"`            // an ARN, or the name of a service
-	Retiring    string            `json:"retiring,omitempty"` // the same
-	Issuer      string            `json:"issuer"`             // the account that made it, as its root's ARN
+	Key      KeyRef `json:"key"`
+	ID       string `json:"id"` // 64 hex digits
+	Name     string `json:"name,omitempty"`
+	Grantee  string `json:"grantee"`            // an ARN, or the name of a service
+	Retiring string `json:"retiring,omitempty"` // the same
+	// GranteeID and RetiringID are the unique ids of the user or role that Grantee
+	// and Retiring name, "" if they name none: a grant is not for a namesake who
+	// comes after.
+	GranteeID   string            `json:"grantee_id,omitempty"`
+	RetiringID  string            `json:"retiring_id,omitempty"`
+	Issuer      string            `json:"issuer"` // the account that made it, as its root's ARN
 	Operations  []GrantOperation  `json:"operations"`
 	Constraints *GrantConstraints `json:"constraints,omitempty"`
 	CreatedAt   time.Time         `json:"created_at"`

@@ -15,7 +15,7 @@ func (c *call) find(ctx context.Context, op *Operation, name string) (*live, err
 	c.alias = ""
 	if strings.HasPrefix(name, "arn:") {
 		a, err := iam.ParseARN(name)
-		if err != nil || a.Service != "kms" || a.Account == "" {
+		if err != nil || a.Partition != "aws" || a.Service != "kms" || a.Account == "" {
 			return nil, refuse(CodeInvalidARN, "Invalid arn "+cut(name))
 		}
 		if a.Region != c.who.Region {

@@ -23,7 +23,10 @@ type Options struct {
 	// principal's ARN does: policies and grants that name others are refused.
 	Accounts  func(account string) bool
 	Principal func(ctx context.Context, arn string) bool
-	Regions   []string
+	// PrincipalID is the unique id of the user or role that a principal's ARN names, ""
+	// if it names none; without it grants hold on to names alone.
+	PrincipalID func(ctx context.Context, arn string) (string, error)
+	Regions     []string
 
 	// JobInterval is how often RunJobs looks for what others have changed; for what
 	// time has brought it looks half as often. Default 500 ms.
@@ -52,6 +55,7 @@ type Service struct {
 	keyStores KeyStores
 	accounts  func(string) bool
 	principal func(context.Context, string) bool
+	uniqueID  func(context.Context, string) (string, error)
 	regions   []string
 	now       func() time.Time
 	log       *slog.Logger
@@ -71,7 +75,8 @@ func New(o Options) (*Service, error) {
 		return nil, errors.New("kms: Node, Store, Soft, Secrets, Accounts and Regions are required")
 	}
 	s := &Service{
-		node: o.Node, store: o.Store, soft: o.Soft, secrets: o.Secrets, keyStores: o.KeyStores, accounts: o.Accounts, principal: o.Principal,
+		uniqueID: o.PrincipalID,
+		node:     o.Node, store: o.Store, soft: o.Soft, secrets: o.Secrets, keyStores: o.KeyStores, accounts: o.Accounts, principal: o.Principal,
 		regions: slices.Clone(o.Regions), now: o.Now, log: o.Logger, limits: o.Limits,
 	}
 	if s.now == nil {
@@ -87,6 +92,9 @@ func New(o Options) (*Service, error) {
 		if *p <= 0 {
 			*p = v
 		}
+	}
+	if s.uniqueID == nil {
+		s.uniqueID = func(context.Context, string) (string, error) { return "", nil }
 	}
 	if s.interval = o.JobInterval; s.interval <= 0 {
 		s.interval = 500 * time.Millisecond
