@@ -45,7 +45,7 @@ func TestCanary(t *testing.T) {
 			for i, s := range canaryTexts {
 				c.find.addText(fmt.Sprintf("text %d", i+1), s)
 			}
-			c.find.addMaster(t, in)
+			c.find.addKeyFile(t, "master key", filepath.Join(in.dir, "master.hex"))
 
 			n := in.start(t)
 			c.load(t, n)
@@ -351,7 +351,7 @@ func (c *canary) searchFiles(t *testing.T, in *installation, when string) {
 	files := 0
 	for _, dir := range append([]string{in.dir}, postgresFiles(in.database(t))...) {
 		err := filepath.WalkDir(dir, func(path string, e os.DirEntry, err error) error {
-			if os.IsNotExist(err) || err == nil && (e.IsDir() || e.Name() == "master.hex") {
+			if os.IsNotExist(err) || err == nil && (e.IsDir() || e.Name() == "master.hex" || e.Name() == "root.hex") {
 				return nil // PostgreSQL removes files as it works
 			}
 			if err != nil {
@@ -381,7 +381,7 @@ func (in *installation) database(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, rest, _ := strings.Cut(string(text), "[database]\nurl = \"")
+	_, rest, _ := strings.Cut(string(text), "database]\nurl = \"")
 	address, _, ok := strings.Cut(rest, "\"")
 	if !ok {
 		t.Fatal("the configuration names no database")
@@ -451,10 +451,10 @@ func (c *canary) searchTables(t *testing.T, in *installation) {
 	}
 }
 
-// addMaster looks for the master key too, which only its own file may hold.
-func (s *searcher) addMaster(t *testing.T, in *installation) {
+// addKeyFile looks for a key too, which only its own file may hold, in hexadecimal.
+func (s *searcher) addKeyFile(t *testing.T, name, path string) {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(in.dir, "master.hex"))
+	text, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -462,7 +462,7 @@ func (s *searcher) addMaster(t *testing.T, in *installation) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.addText("master key", string(key))
+	s.addText(name, string(key))
 }
 
 // jsonText is a text as encoding/json would write it in a string.

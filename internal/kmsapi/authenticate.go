@@ -36,7 +36,7 @@ func (x *exchange) authenticate(a *API, v *sigv4.Verifier) error {
 	id, err := v.Verify(x.r, x.in.b)
 	if e, ok := errors.AsType[*sigv4.Error](err); ok {
 		a.metrics.authFailed(e.Code)
-		if e.AccessKeyID != "" {
+		if isKeyID(e.AccessKeyID) {
 			// Nothing proves whose key it is, but whose account is tried can be seen.
 			x.who.Subject = &iam.Subject{Caller: iam.Caller{Type: iam.CallerAnonymous}, AccessKeyID: e.AccessKeyID}
 			x.guessed = e.Mismatch
@@ -52,6 +52,22 @@ func (x *exchange) authenticate(a *API, v *sigv4.Verifier) error {
 	a.identities.Succeeded(id.AccessKeyID)
 	x.who.Subject, x.who.Auth, x.who.Region = subject, "sigv4", id.Region
 	return nil
+}
+
+// isKeyID reports whether s can be an access key id, and so be told in the log. What
+// else stands in its place may be a secret access key, or a session token, that was
+// put there by mistake.
+func isKeyID(s string) bool {
+	const longest = 32 // secrets have 40 characters
+	if len(s) > longest || !strings.HasPrefix(s, "AKIA") && !strings.HasPrefix(s, "ASIA") {
+		return false
+	}
+	for i := range len(s) {
+		if c := s[i]; (c < 'A' || c > 'Z') && (c < '0' || c > '9') {
+			return false
+		}
+	}
+	return true
 }
 
 // countFailure counts an attempt to guess a secret, when it is in the audit log.
