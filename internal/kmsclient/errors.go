@@ -173,6 +173,7 @@ func fail(err error) *Error {
 		creds  *credentialsError
 		api    smithy.APIError
 		broken *smithy.DeserializationError
+		conn   *net.OpError
 		skewed interface{ RetryableError() bool } // our clock, which the SDK has corrected now
 	)
 	switch {
@@ -196,7 +197,7 @@ func fail(err error) *Error {
 			e.pause = retryAfter(answer)
 			e.RetryAfter = max(e.pause, defaultRetryAfter)
 		}
-	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
+	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF), errors.As(err, &broken) && errors.As(err, &conn):
 		e.cause, e.again = errEndedEarly, true
 	case answer != nil && answer.HTTPStatusCode() > 0 && answer.HTTPStatusCode() != http.StatusOK:
 		f := faultOf("", answer.HTTPStatusCode())
