@@ -36,7 +36,10 @@ type Node struct {
 	gate       *vault.Gate
 	ceremonies *vault.Ceremonies
 	keeper     *custodian.Keeper
-	local      *keymanager.Envelope
+	local      *keymanager.Envelope // of mode local, one of keys
+	keys       *keymanager.Router
+	kms        *kmsHealth // nil in the key service
+	kmsTenants *keymanager.KMSTenants
 	service    *vault.Service
 	api        *lockerapi.API
 	server     *httpd.Server
@@ -64,14 +67,12 @@ func newNode(ctx context.Context, name string, cfg config.Config, o Options, met
 	n.gate = &vault.Gate{Node: cfg.Node.Name, Log: n.store, Tenants: vault.NewTenants(), Now: n.now, Logger: n.log}
 	n.ceremonies = vault.NewCeremonies(n.gate, n.store)
 	n.keeper = custodian.NewKeeper(custodian.Options{Now: n.now})
-	if n.local, err = keymanager.NewLocal(keymanager.LocalOptions{
-		Masters: n.keeper, Inventory: vault.NewKeyring(n.gate, n.store), Now: n.now,
-		TTL: cfg.Keys.CacheTTL.Duration, Entries: cfg.Keys.CacheEntries, Metrics: metrics,
-	}); err != nil {
+	n.kmsTenants = keymanager.NewKMSTenants(nil)
+	if err = n.buildKeys(cfg, metrics); err != nil {
 		return n, err
 	}
 	if n.service, err = vault.NewService(vault.Options{
-		Gate: n.gate, Store: n.store, Keys: n.local, Custodians: lockingKeeper{n.keeper, n},
+		Gate: n.gate, Store: n.store, Keys: n.keys, Custodians: vaultCustodians{lockingKeeper{n.keeper, n}},
 	}); err != nil {
 		return n, err
 	}
@@ -179,7 +180,7 @@ func (n *Node) tidy(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			n.local.Sweep()
+			n.keys.Sweep()
 			n.refreshSeals(ctx)
 		}
 	}
@@ -211,8 +212,11 @@ func (n *Node) Close() error {
 	if n.service != nil {
 		n.service.Close()
 	}
-	if n.local != nil {
-		n.local.Close()
+	if n.keys != nil {
+		n.keys.Close()
+	}
+	if n.kms != nil {
+		n.kms.client.Close()
 	}
 	if n.keeper != nil {
 		n.keeper.Close()
@@ -235,14 +239,7 @@ func (n *Node) readiness(ctx context.Context, prefix string) []httpd.Check {
 		check(prefix+"database_write", p.Write), check(prefix+"database_delete", p.Delete),
 	}
 	for _, name := range n.gate.Tenants.Names() {
-		c := httpd.Check{Name: "tenant_" + name, State: httpd.Working}
-		if !n.keeper.Unlocked(name) {
-			c.State, c.Detail = httpd.Failing, "locked: its custodians have not unlocked it on this node"
-			if n.byToken(name) {
-				c.Detail = "locked: its token has not unsealed it on this node"
-			}
-		}
-		checks = append(checks, c)
+		checks = append(checks, n.tenantReadiness(ctx, name))
 	}
 	return checks
 }

@@ -15,6 +15,7 @@ import (
 	"cardea/internal/custodian"
 	"cardea/internal/httpd"
 	"cardea/internal/iam"
+	"cardea/internal/keymanager"
 	"cardea/internal/lockerapi"
 	"cardea/internal/secret"
 	"cardea/internal/vault"
@@ -26,22 +27,28 @@ import (
 func (n *Node) applyTenants(ctx context.Context, cfg config.Config) error {
 	api := map[string]lockerapi.TenantConfig{}
 	seals := map[string]custodian.Source{}
+	keys := map[string]keymanager.KMSKeys{}
 	var domain []vault.Tenant
 	for name, t := range cfg.Tenants {
 		c, err := apiTenant(t, cfg.Limits)
 		if err == nil {
 			seals[name], err = n.sealOf(ctx, name, t)
 		}
+		if err == nil && t.KMS.Enabled() {
+			keys[name], err = kmsKeys(t.KMS)
+		}
 		if err != nil {
 			return fmt.Errorf("tenants.%s: %w", name, err)
 		}
 		api[name] = c
-		domain = append(domain, vault.Tenant{Name: name, Mode: vault.ModeLocal, LazyHolders: t.LazyHolders})
+		mode, _ := vault.ParseMode(t.Mode) // a mode that is not known is not served
+		domain = append(domain, vault.Tenant{Name: name, Mode: mode, LazyHolders: t.LazyHolders})
 	}
 	if err := n.api.SetTenants(api); err != nil {
 		return fmt.Errorf("tenants: %w", err)
 	}
 	before := n.gate.Tenants.Names()
+	n.applyKMS(keys)
 	n.gate.Tenants.Replace(domain...)
 	for _, name := range before {
 		if _, stays := cfg.Tenants[name]; !stays {
@@ -62,7 +69,7 @@ func (n *Node) applyTenants(ctx context.Context, cfg config.Config) error {
 }
 
 // sealOf is where a tenant's master key comes from. A tenant whose custodians have
-// not been made yet stays locked.
+// not been made yet stays locked; one in a KMS needs none.
 func (n *Node) sealOf(ctx context.Context, name string, t config.Tenant) (custodian.Source, error) {
 	switch {
 	case t.MasterKey.Present():
@@ -74,7 +81,9 @@ func (n *Node) sealOf(ctx context.Context, name string, t config.Tenant) (custod
 	}
 	s, err := n.ceremonies.Seal(ctx, name)
 	if errors.Is(err, vault.ErrNotFound) {
-		switch {
+		switch mode, _ := vault.ParseMode(t.Mode); {
+		case inKMS(mode):
+			return nil, nil //nolint:nilnil // it needs none
 		case n.makesCustodians:
 		case name == config.KeyServiceTenant:
 			n.log.WarnContext(ctx, "key service has no root key yet: make one with 'cardea custodian init --tenant key-service'")
@@ -92,6 +101,10 @@ func (n *Node) sealOf(ctx context.Context, name string, t config.Tenant) (custod
 // takeUp gives a tenant its seal. A master key that stands in a file needs no
 // custodians.
 func (n *Node) takeUp(ctx context.Context, name string, seal custodian.Source) error {
+	if seal == nil {
+		n.keeper.Remove(name)
+		return nil
+	}
 	if u, ok := seal.(unsealed); ok {
 		return n.takeUpUnsealed(ctx, name, u)
 	}
@@ -104,14 +117,15 @@ func (n *Node) takeUp(ctx context.Context, name string, seal custodian.Source) e
 		}
 	}
 	if !n.keeper.Unlocked(name) { // perhaps since now: the seal may be of another master key
-		n.forgetTenant(name)
+		n.local.Forget(name)
+		n.forget()
 	}
 	return nil
 }
 
-// forgetTenant wipes the keys in clear that the tenant's master key has opened.
+// forgetTenant wipes the tenant's keys in clear, whatever has opened them.
 func (n *Node) forgetTenant(name string) {
-	n.local.Forget(name)
+	n.keys.Forget(name)
 	n.forget()
 }
 
