@@ -70,7 +70,7 @@ func (sh *shell) run(as *server, line string) (stdout, stderr string, err error)
 	cmd.Dir = sh.dir
 	cmd.Env = append(os.Environ(),
 		"AWS_SHARED_CREDENTIALS_FILE="+as.credentials, "AWS_CONFIG_FILE="+os.DevNull, "AWS_ACCESS_KEY_ID=", "AWS_SECRET_ACCESS_KEY=", "AWS_SESSION_TOKEN=", "AWS_PROFILE=default",
-		"AWS_REGION="+region, "AWS_DEFAULT_REGION="+region, "AWS_DEFAULT_OUTPUT=json", "AWS_ENDPOINT_URL_KMS="+as.url, "AWS_EC2_METADATA_DISABLED=true", "AWS_PAGER=", "AWS_MAX_ATTEMPTS=1",
+		"AWS_REGION="+region, "AWS_DEFAULT_REGION="+region, "AWS_DEFAULT_OUTPUT=json", "AWS_ENDPOINT_URL_KMS="+as.url, "AWS_EC2_METADATA_DISABLED=true", "AWS_PAGER=",
 		"HTTP_PROXY=", "http_proxy=", "NO_PROXY=127.0.0.1", "no_proxy=127.0.0.1")
 	var out, problem bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &problem
