@@ -142,13 +142,17 @@ func TestConcurrencyOfAKeyIsBounded(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var underWay, most atomic.Int64
-		s := &stub{answer: func(int, *http.Request) (*http.Response, error) {
+		s := &stub{answer: func(_ int, r *http.Request) (*http.Response, error) {
 			if n := underWay.Add(1); n > most.Load() {
 				most.Store(n)
 			}
-			time.Sleep(900 * time.Millisecond)
-			underWay.Add(-1)
-			return encrypted()
+			defer underWay.Add(-1)
+			select {
+			case <-time.After(900 * time.Millisecond):
+				return encrypted()
+			case <-r.Context().Done():
+				return nil, r.Context().Err()
+			}
 		}}
 		c := s.client(t, func(o *kmsclient.Options) { o.MaxConcurrent = 8 })
 		done := make(chan error, 100)
@@ -178,7 +182,7 @@ func TestConcurrencyOfAKeyIsBounded(t *testing.T) {
 			}
 		}
 		// Five rounds of eight end in five seconds; who began a sixth is cut short.
-		if most.Load() != 8 || served != 40 || late != 8 || busy != 52 || time.Since(start) > 5500*time.Millisecond {
+		if most.Load() != 8 || served != 40 || late != 8 || busy != 52 || time.Since(start) > 5*time.Second {
 			t.Errorf("%d at once, %d served, %d late, %d refused after %s", most.Load(), served, late, busy, time.Since(start))
 		}
 		if v := c.value(t, "inflight", "region", region); v != 0 {
