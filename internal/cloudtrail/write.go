@@ -67,6 +67,9 @@ func asServiceEvent(r *Record) {
 
 func identity(c *audit.Call) UserIdentity {
 	u := UserIdentity{Type: c.Type, PrincipalID: c.ID, ARN: c.ARN, AccountID: c.Caller, AccessKeyID: c.Key}
+	if !strings.HasPrefix(c.ARN, "arn:") { // what the log calls one without an identity
+		u.ARN = ""
+	}
 	if c.Type == "IAMUser" {
 		u.UserName = lastName(c.ARN)
 	}

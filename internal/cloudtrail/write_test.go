@@ -176,3 +176,13 @@ func TestNamesThatClientsChoseStayWhole(t *testing.T) {
 		t.Errorf("got %v, want %v", r.ResponseElements, want)
 	}
 }
+
+// TestOneWithoutAnIdentityHasNoARN: the log calls the sender of a request that
+// could not be authenticated anonymous.
+func TestOneWithoutAnIdentityHasNoARN(t *testing.T) {
+	t.Parallel()
+	r, _ := cloudtrail.FromEntry(entry(&audit.Call{Event: "Unknown", Type: "Unknown", ARN: "anonymous", Key: "AKIAEXAMPLE", Error: "InvalidSignatureException"}))
+	if want := (cloudtrail.UserIdentity{Type: "Unknown", AccessKeyID: "AKIAEXAMPLE"}); r.UserIdentity != want {
+		t.Errorf("got %+v", r.UserIdentity)
+	}
+}
