@@ -77,14 +77,13 @@ func (s *site) turn(ctx context.Context, now func() time.Time) (done func(), e *
 	}
 	select {
 	case s.slots <- struct{}{}:
-	default:
-		select {
-		case s.slots <- struct{}{}:
-		case <-ctx.Done():
-			return nil, &Error{kind: ErrThrottled, cause: errBusy, RetryAfter: defaultRetryAfter}
+		if ctx.Err() == nil {
+			return func() { <-s.slots }, nil
 		}
+		<-s.slots // too late for a request
+	case <-ctx.Done():
 	}
-	return func() { <-s.slots }, nil
+	return nil, &Error{kind: ErrThrottled, cause: errBusy, RetryAfter: defaultRetryAfter}
 }
 
 func sleep(ctx context.Context, d time.Duration) error {
