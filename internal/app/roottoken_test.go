@@ -72,8 +72,8 @@ func initToken(t *testing.T) {
 	}
 }
 
-// start builds the application until the test ends, or stop is called.
-func start(t *testing.T, cfg config.Config, log *bytes.Buffer) (a *App, stop func(), err error) {
+// build makes the application until the test ends, or stop is called.
+func build(t *testing.T, cfg config.Config, log *bytes.Buffer) (a *App, stop func(), err error) {
 	t.Helper()
 	a, err = New(t.Context(), cfg, Options{Logger: slog.New(slog.NewTextHandler(log, nil)), Now: time.Now})
 	if err != nil {
@@ -92,9 +92,9 @@ func start(t *testing.T, cfg config.Config, log *bytes.Buffer) (a *App, stop fun
 	return a, stop, nil
 }
 
-func mustStart(t *testing.T, cfg config.Config) (*App, func()) {
+func mustBuild(t *testing.T, cfg config.Config) (*App, func()) {
 	t.Helper()
-	a, stop, err := start(t, cfg, new(bytes.Buffer))
+	a, stop, err := build(t, cfg, new(bytes.Buffer))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,7 +104,7 @@ func mustStart(t *testing.T, cfg config.Config) (*App, func()) {
 // wantNoStart checks that the application does not start, and why.
 func wantNoStart(t *testing.T, cfg config.Config, want string) {
 	t.Helper()
-	if _, _, err := start(t, cfg, new(bytes.Buffer)); err == nil || !strings.Contains(err.Error(), want) {
+	if _, _, err := build(t, cfg, new(bytes.Buffer)); err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("got %v, want %q", err, want)
 	}
 }
@@ -121,7 +121,7 @@ func keysIn(t *testing.T, tokens string) int {
 
 func TestTokenUnsealsTheRootKey(t *testing.T) {
 	cfg, tokens := withToken(t)
-	a, stop := mustStart(t, cfg)
+	a, stop := mustBuild(t, cfg)
 	sealed, err := a.Keys().soft.SealSecret(t.Context(), "label", secret.Copy([]byte("a secret")))
 	if err != nil {
 		t.Fatal(err)
@@ -138,7 +138,7 @@ func TestTokenUnsealsTheRootKey(t *testing.T) {
 	stop()
 
 	for range 2 {
-		a, stop = mustStart(t, cfg)
+		a, stop = mustBuild(t, cfg)
 		p, err := a.Keys().soft.OpenSecret(t.Context(), "label", sealed)
 		if err != nil || string(p.Expose()) != "a secret" {
 			t.Fatalf("after a restart: %v", err)
@@ -170,7 +170,7 @@ func TestRootTokenThatDoesNotUnseal(t *testing.T) {
 	if n := keysIn(t, tokens); n != 0 {
 		t.Errorf("%d keys are in the token", n)
 	}
-	_, stop := mustStart(t, cfg)
+	_, stop := mustBuild(t, cfg)
 	stop()
 	wantNoStart(t, wrong, `key_service.root_token: token "root": INVALID_CREDENTIALS: log in: pkcs11: 0xA0: CKR_PIN_INCORRECT`)
 	shares := cfg
@@ -192,7 +192,7 @@ func TestRootKeyOfCustodiansIsNotReplacedByATokens(t *testing.T) {
 	cfg, tokens := withToken(t)
 	shares := cfg
 	shares.KeyService.Unseal = config.UnsealShares
-	a, stop := mustStart(t, shares)
+	a, stop := mustBuild(t, shares)
 	operator := iam.Principal{Type: iam.TypeOperator, Name: "root", Auth: "shell", Actions: []string{"*"}, Merchants: []string{"*"}}
 	hs, err := a.Keys().Ceremonies().Init(t.Context(), operator, config.KeyServiceTenant, vault.Terms{Form: custodian.FormShares, Threshold: 2, Custodians: []string{"a", "b"}})
 	if err != nil {
@@ -210,7 +210,7 @@ func TestRootKeyOfCustodiansIsNotReplacedByATokens(t *testing.T) {
 
 func TestRootTokenThatComesLater(t *testing.T) {
 	cfg, tokens := withToken(t)
-	a, stop := mustStart(t, cfg)
+	a, stop := mustBuild(t, cfg)
 	sealed, err := a.Keys().soft.SealSecret(t.Context(), "label", secret.Copy([]byte("a secret")))
 	if err != nil {
 		t.Fatal(err)
@@ -223,7 +223,7 @@ func TestRootTokenThatComesLater(t *testing.T) {
 		t.Fatal(err)
 	}
 	var log bytes.Buffer
-	a, _, err = start(t, cfg, &log)
+	a, _, err = build(t, cfg, &log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -259,12 +259,12 @@ func TestRootTokenThatComesLater(t *testing.T) {
 // A PIN that is refused when the token comes back is not tried every five seconds.
 func TestRefusedPINOfTheRootTokenIsNotTriedAgain(t *testing.T) {
 	cfg, tokens := withToken(t)
-	_, stop := mustStart(t, cfg)
+	_, stop := mustBuild(t, cfg)
 	stop()
 	if err := errors.Join(os.Rename(tokens, tokens+".away"), os.Mkdir(tokens, 0o700)); err != nil {
 		t.Fatal(err)
 	}
-	a, _ := mustStart(t, cfg)
+	a, _ := mustBuild(t, cfg)
 	k := a.Keys()
 	k.token.pin = secret.Copy([]byte("7654321"))
 	if err := errors.Join(os.Remove(tokens), os.Rename(tokens+".away", tokens)); err != nil {
@@ -281,7 +281,7 @@ func TestRefusedPINOfTheRootTokenIsNotTriedAgain(t *testing.T) {
 // Two nodes that start at the same time on one database make one root key.
 func TestNodesThatStartTogetherShareTheRootKey(t *testing.T) {
 	cfg, tokens := withToken(t)
-	a, stop := mustStart(t, cfg)
+	a, stop := mustBuild(t, cfg)
 	defer stop()
 	n := a.Keys().Node
 	if _, err := n.makeTokenSeal(t.Context(), config.KeyServiceTenant); err != nil { // as the slower node does
