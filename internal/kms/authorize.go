@@ -23,15 +23,31 @@ func (c *call) key(ctx context.Context, name string, a ask) (*live, error) {
 	if err != nil {
 		return nil, err
 	}
-	return k, c.permit(ctx, k, a)
+	return c.ready(ctx, k, a)
 }
 
 // permit is key for a key that is loaded.
 func (c *call) permit(ctx context.Context, k *live, a ask) error {
+	_, err := c.ready(ctx, k, a)
+	return err
+}
+
+// ready is permit, and returns the key in the state in which it can be used.
+func (c *call) ready(ctx context.Context, k *live, a ask) (*live, error) {
 	if err := c.may(ctx, k, a); err != nil {
-		return err
+		return nil, err
 	}
-	return k.checkFor(c.opOf(a))
+	return c.fit(ctx, k, c.opOf(a))
+}
+
+// fit looks at the state and usage of a key for which permission was given: only
+// then, as to look may take a login at the key's cluster.
+func (c *call) fit(ctx context.Context, k *live, op *Operation) (*live, error) {
+	k, err := c.s.available(ctx, k)
+	if err != nil {
+		return nil, broken(CodeInternal, "The custom key store could not be read.", err)
+	}
+	return k, k.checkFor(op)
 }
 
 // may is permit without a look at the key's state and usage.

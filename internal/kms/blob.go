@@ -171,9 +171,11 @@ func (c *call) permitSource(ctx context.Context, src *source, a ask) error {
 			}
 		}
 	}
-	if err := src.key.checkFor(c.opOf(a)); err != nil {
+	k, err := c.fit(ctx, src.key, c.opOf(a))
+	if err != nil {
 		return err
 	}
+	src.key = k
 	return src.key.takesEncryption(src.algorithm, src.pairs)
 }
 

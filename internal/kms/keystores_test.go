@@ -628,3 +628,43 @@ func TestKeysOfAKeyStoreThatFailed(t *testing.T) {
 		ok(t, f.Close(t.Context()))
 	})
 }
+
+// TestDeniedRequestsLogInNowhere: who may not use a key does not make this node log
+// in to the key's cluster, nor wait for that, and learns nothing of its state.
+func TestDeniedRequestsLogInNowhere(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f, d := withDevices(t)
+		id := createStore(t, f, "a")
+		connect(t, f, id)
+		synctest.Wait()
+		k := inStore(t, f, id)
+		if err := f.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		f.Restart(t)
+		defer f.Close(t.Context())
+		d.fail(errors.New("the cluster is gone"))
+		before, _ := d.counts()
+		for _, who := range []kms.Caller{kmstest.User(t), kmstest.Foreigner(t)} {
+			_, err := f.Encrypt(t.Context(), who, &kms.EncryptInput{KeyID: k.ARN, Plaintext: text("x")})
+			if e, is := errors.AsType[*kms.Error](err); !is || e.Code != kms.CodeAccessDenied {
+				t.Errorf("got %v", err)
+			}
+			_, err = f.DescribeKey(t.Context(), who, &kms.DescribeKeyInput{KeyID: k.ARN})
+			if e, is := errors.AsType[*kms.Error](err); !is || e.Code != kms.CodeAccessDenied {
+				t.Errorf("got %v", err)
+			}
+		}
+		if after, _ := d.counts(); after != before {
+			t.Errorf("%d logins", after-before)
+		}
+		out, err := f.DescribeKey(t.Context(), kmstest.Admin(t), &kms.DescribeKeyInput{KeyID: k.ARN})
+		if err != nil || out.KeyMetadata.KeyState != kms.StateUnavailable {
+			t.Errorf("got %+v, %v", out, err)
+		}
+		if after, _ := d.counts(); after != before+1 {
+			t.Errorf("%d logins for one who may", after-before)
+		}
+	})
+}

@@ -61,9 +61,6 @@ func (c *call) load(ctx context.Context, ref KeyRef) (*live, error) {
 	case err != nil:
 		return nil, broken(CodeInternal, "The key could not be read.", err)
 	}
-	if k, err = c.s.available(ctx, k); err != nil {
-		return nil, broken(CodeInternal, "The custom key store could not be read.", err)
-	}
 	return k, nil
 }
 
