@@ -262,6 +262,8 @@ func heldByCustodians(cfg config.Config, tenant string, adopt bool) (config.Tena
 		return tc, usageError{fmt.Errorf("--tenant: %q is not in the configuration, which has %s", tenant, orNone(names))}
 	case tc.MasterKeyFile != "" && tenant == config.KeyServiceTenant:
 		return tc, usageError{errors.New("--tenant: the key service has its root key in key_service.root_key_file; remove that from the configuration first")}
+	case tc.Unseal == config.UnsealPKCS11:
+		return tc, usageError{fmt.Errorf("--tenant: key_service.unseal is %q: a PKCS #11 token unseals the root key, and there are no custodians", tc.Unseal)}
 	case tc.MasterKeyFile != "":
 		return tc, usageError{fmt.Errorf("--tenant: %s has its master key in master_key_file; remove that from the configuration first", tenant)}
 	case tc.SealedMasterKeyFile != "" && !adopt:

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"cardea/internal/adminapi"
+	"cardea/internal/custodian"
 	"cardea/internal/iam"
 )
 
@@ -36,6 +37,8 @@ func (c kmsStatusCommand) Run(ctx context.Context, p *Process) error {
 	err = c.print(p.Stdout, s, func(w io.Writer) error {
 		custodians := "none yet, see 'cardea custodian init --tenant key-service'"
 		switch {
+		case s.Form == custodian.FormToken:
+			custodians = "none: a PKCS #11 token unseals the root key"
 		case s.Threshold > 0 && s.Shares > 0:
 			custodians = fmt.Sprintf("%d of %d, %s, generation %d", s.Threshold, s.Shares, s.Form, s.Generation)
 		case s.Unsealed:
