@@ -3,7 +3,7 @@ GO      ?= go
 FUZZTIME ?= 30s
 LINT    := $(GO) tool -modfile=tools/go.mod golangci-lint
 
-.PHONY: build pkcs11 test race fips crash fuzz bench bench-large lint vet fmt vuln demo docs-test ci
+.PHONY: build pkcs11 interop test race fips crash fuzz bench bench-large lint vet fmt vuln demo docs-test ci
 
 build: ## the one binary, no cgo
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags="-s -w" -o bin/cardea ./cmd/cardea
@@ -12,6 +12,9 @@ pkcs11: ## the binary with PKCS #11 (cgo), and the tests of it on SoftHSM
 	CGO_ENABLED=1 $(GO) vet -tags pkcs11 ./...
 	CGO_ENABLED=1 $(GO) build -tags pkcs11 -trimpath -ldflags="-s -w" -o bin/cardea-pkcs11 ./cmd/cardea
 	CGO_ENABLED=1 $(GO) test -tags pkcs11 ./internal/hsm/... ./internal/app/...
+
+interop: ## the key service with other people's clients: go-kms-wrapping, Tink, AWS's; Terraform where it is
+	cd interop && $(GO) vet ./... && $(GO) test -timeout 20m ./...
 
 test: ## what the README says
 	$(GO) test ./...
@@ -36,6 +39,7 @@ bench-large: ## the same at 10 million rows, 100,000 keys and 1 million grants (
 
 lint: vet ## golangci-lint at the version in tools/go.mod
 	$(LINT) run ./...
+	cd interop && $(GO) tool -modfile=../tools/go.mod golangci-lint run ./...
 
 vet:
 	$(GO) vet ./...

@@ -116,10 +116,14 @@ func TestGuideToKEKsAndDEKs(t *testing.T) {
 		refused    string // what the command is refused with
 		use        string // what the user is refused with when he encrypts, "" if nothing
 	}{
-		{"KEK as printed", createKEK,
-			"(MalformedPolicyDocumentException) when calling the CreateKey operation: The new key policy will not allow you to update the key policy in the future.", ""},
-		{"DEK as printed", createDEK,
-			"(MalformedPolicyDocumentException) when calling the CreateKey operation: The new key policy will not allow you to update the key policy in the future.", ""},
+		{
+			"KEK as printed", createKEK,
+			"(MalformedPolicyDocumentException) when calling the CreateKey operation: The new key policy will not allow you to update the key policy in the future.", "",
+		},
+		{
+			"DEK as printed", createDEK,
+			"(MalformedPolicyDocumentException) when calling the CreateKey operation: The new key policy will not allow you to update the key policy in the future.", "",
+		},
 		{"KEK without the check", createKEK + bypass, "", denied}, // Resource names another key
 		{"KEK without the check, any resource", anyKey.Replace(createKEK) + bypass, "", ""},
 		{"KEK and the account", anyKey.Replace(whole(createKEK)), "", ""},
