@@ -87,7 +87,7 @@ func rootARN(account string) string { return "arn:aws:iam::" + account + ":root"
 // named returns the name by which a grant's principal is the caller. id is the
 // principal's unique id, "" if the grant knows none.
 func named(c *iam.Caller, principal, id string) (grantee, bool) {
-	if !is(c, id) {
+	if !isPrincipal(c, id) {
 		return grantee{}, false
 	}
 	for _, g := range grantees(c) {
@@ -98,9 +98,9 @@ func named(c *iam.Caller, principal, id string) (grantee, bool) {
 	return grantee{}, false
 }
 
-// is reports whether the caller is the user or role, or a session of the role, with
+// isPrincipal reports whether the caller is the user or role, or a session of the role, with
 // the unique id: a name may have been another's before.
-func is(c *iam.Caller, id string) bool {
+func isPrincipal(c *iam.Caller, id string) bool {
 	own, _, _ := strings.Cut(c.ID, ":")
 	return id == "" || id == own
 }
@@ -120,7 +120,7 @@ func (s *Service) findGrant(ctx context.Context, k *live, who *iam.Subject, op G
 	var found *iam.GrantMatch
 	for _, by := range grantees(&who.Caller) {
 		err := s.eachGrant(ctx, k, by.name, func(g *Grant) bool {
-			if is(&who.Caller, g.GranteeID) && g.permits(op, a) {
+			if isPrincipal(&who.Caller, g.GranteeID) && g.permits(op, a) {
 				found = g.match(by)
 			}
 			return found == nil

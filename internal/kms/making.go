@@ -27,17 +27,17 @@ func (m *keyMaking) init() {
 	m.waiting = map[string]int{}
 }
 
-// do runs make, which makes a key of the spec for a request of the account, when it
+// do runs work, which makes a key of the spec for a request of the account, when it
 // is its turn. If too many requests of the account wait it is a ThrottlingException.
-func (m *keyMaking) do(ctx context.Context, account string, spec keyspec.Spec, make func() error) error {
+func (m *keyMaking) do(ctx context.Context, account string, spec keyspec.Spec, work func() error) error {
 	if spec.Family() != keyspec.FamilyRSA {
-		return make()
+		return work()
 	}
 	if err := m.enter(ctx, account); err != nil {
 		return err
 	}
 	defer func() { <-m.slots }()
-	return make()
+	return work()
 }
 
 // enter takes a slot.
