@@ -72,6 +72,9 @@ func (s *Service) TagResource(ctx context.Context, who Caller, in *TagResourceIn
 func (s *Service) UntagResource(ctx context.Context, who Caller, in *UntagResourceInput) error {
 	return s.do(ctx, who, OpUntagResource, in, func(c *call) error {
 		c.param("keyId", in.KeyID)
+		if len(in.TagKeys) > maxTags { // no key has more
+			return refuse(CodeTag, "Too many tags")
+		}
 		for _, k := range in.TagKeys {
 			c.param("tagKeys", k)
 		}

@@ -117,6 +117,7 @@ func TestTagsRefused(t *testing.T) {
 	}); err != nil {
 		t.Errorf("the longest tag: %v", err)
 	}
+	kmstest.Refused(t, f.UntagResource(t.Context(), kmstest.Admin(t), &kms.UntagResourceInput{KeyID: k.ID, TagKeys: slices.Repeat([]string{"a"}, 51)}), kms.CodeTag, "Too many tags")
 	err := f.UntagResource(t.Context(), kmstest.Admin(t), &kms.UntagResourceInput{KeyID: k.ID})
 	kmstest.Refused(t, err, kms.CodeValidation, "1 validation error detected: Value null at 'tagKeys' failed to satisfy constraint: Member must not be null")
 }
