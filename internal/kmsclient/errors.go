@@ -15,6 +15,7 @@ import (
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/credentials/processcreds"
 	"github.com/aws/smithy-go"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 )
 
 // Error is an error of a call. It wraps the error that it is a kind of, and the
@@ -212,12 +213,15 @@ func fail(err error) *Error {
 
 // failCredentials is for a call that was not made, for want of credentials.
 func failCredentials(e *Error, err error) *Error {
-	var api smithy.APIError
+	var (
+		api  smithy.APIError
+		send *smithyhttp.RequestSendError
+	)
 	switch {
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		e.cause = errors.New("no credentials in time")
-	case errors.As(err, &api) && errors.Is(faults[api.ErrorCode()].kind, ErrUnreachable):
-		e.cause = errors.New("credentials: " + printable(api.ErrorCode(), 64))
+	case errors.As(err, &api) && errors.Is(faults[api.ErrorCode()].kind, ErrUnreachable), errors.As(err, &send):
+		e.cause = errors.New("credentials: " + printable(err.Error(), 512))
 	case isProcess(err): // whose error quotes what it has written, which may be the secret
 		e.kind, e.health, e.cause = ErrDenied, unknown, errors.New("credentials: credential_process does not work")
 	default:
@@ -306,11 +310,12 @@ func hopeless(err error) bool {
 		unknown  x509.UnknownAuthorityError
 		hostname x509.HostnameError
 		invalid  x509.CertificateInvalidError
-		alert    tls.AlertError
 		record   tls.RecordHeaderError
 	)
-	return errors.As(err, &verify) || errors.As(err, &unknown) || errors.As(err, &hostname) || errors.As(err, &invalid) ||
-		errors.As(err, &alert) || errors.As(err, &record)
+	if op, ok := errors.AsType[*net.OpError](err); ok && (op.Op == "remote error" || op.Op == "local error") { // an alert of TLS
+		return true
+	}
+	return errors.As(err, &verify) || errors.As(err, &unknown) || errors.As(err, &hostname) || errors.As(err, &invalid) || errors.As(err, &record)
 }
 
 // printable is s without control characters, cut to n bytes.

@@ -65,13 +65,13 @@ func (s *site) turn(ctx context.Context, now func() time.Time) (done func(), e *
 		at := now()
 		r := s.rate.ReserveN(at, 1)
 		if wait := r.DelayFrom(at); wait > 0 {
-			if until, ok := ctx.Deadline(); ok && time.Until(until) < wait { //nolint:forbidigo // a context's deadline is real time
+			if until, ok := ctx.Deadline(); ok && time.Until(until) <= wait {
 				r.CancelAt(at)
 				return nil, &Error{kind: ErrThrottled, cause: errRate, RetryAfter: max(wait, defaultRetryAfter)}
 			}
-			if err := sleep(ctx, wait); err != nil {
+			if sleep(ctx, wait) != nil || ctx.Err() != nil {
 				r.CancelAt(at)
-				return nil, &Error{kind: ErrThrottled, cause: err, RetryAfter: defaultRetryAfter}
+				return nil, &Error{kind: ErrThrottled, cause: errRate, RetryAfter: defaultRetryAfter}
 			}
 		}
 	}
@@ -93,7 +93,7 @@ func sleep(ctx context.Context, d time.Duration) error {
 	case <-t.C:
 		return nil
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return ctx.Err()
 	}
 }
 
