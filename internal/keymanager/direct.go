@@ -215,7 +215,7 @@ func (d *Direct) active(ctx context.Context, tenant string, p vault.Purpose, kms
 	}
 	if !sameKMSKey(ref.kmsKey, kmsKey) {
 		return reference{}, &vault.KeyError{Result: "key_not_configured", Err: fmt.Errorf(
-			"the tenant's %s key is KMS key %s, but %s is configured: move to it with 'cardea keys migrate', or set the former back: %w",
+			"the tenant's %s key is KMS key %s, but %s is configured: keys cannot be moved yet, set the former back: %w",
 			p, ref.kmsKey, kmsKey, vault.ErrKeyUnavailable)}
 	}
 	d.keep(name, ref)

@@ -94,7 +94,7 @@ func TestDirectWithoutAMACKeyMakesHashesInTheEnvelope(t *testing.T) {
 	// A MAC key that comes later would make other hashes of the same numbers.
 	n.setKeys("acme")
 	_, err := n.direct.MAC(t.Context(), "acme", vault.PurposeDedupe, []byte("x"))
-	if !errors.Is(err, vault.ErrKeyUnavailable) || !strings.Contains(err.Error(), "is in mode aws_kms_envelope, not aws_kms: move the tenant's keys and records with 'cardea keys migrate'") {
+	if !errors.Is(err, vault.ErrKeyUnavailable) || !strings.Contains(err.Error(), "is in mode aws_kms_envelope, not aws_kms: keys cannot be moved between modes yet, set the tenant's mode back") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -143,7 +143,7 @@ func TestDirectNoticesAnotherKey(t *testing.T) {
 	}
 	n.setKeys("acme", func(k *KMSKeys) { k.Key.ID, k.Previous, k.MAC.ID = testKeyThen, []string{testKey}, testKeyThen })
 	_, err := n.direct.Seal(t.Context(), c, text())
-	if want := "the tenant's direct key is KMS key " + testKey + ", but " + testKeyThen + " is configured: move to it with 'cardea keys migrate'"; !errors.Is(err, vault.ErrKeyUnavailable) || !strings.HasPrefix(err.Error(), want) {
+	if want := "the tenant's direct key is KMS key " + testKey + ", but " + testKeyThen + " is configured: keys cannot be moved yet, set the former back"; !errors.Is(err, vault.ErrKeyUnavailable) || !strings.HasPrefix(err.Error(), want) {
 		t.Errorf("seal: got %v", err)
 	}
 	_, err = n.direct.MAC(t.Context(), "acme", vault.PurposeDedupe, []byte("x"))

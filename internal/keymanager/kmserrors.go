@@ -56,7 +56,7 @@ func kmsError(err error) error {
 // otherMode says that a tenant's key is of the mode that the tenant had before.
 func otherMode(w vault.WrappedKey, mode vault.Mode) error {
 	return &vault.KeyError{Result: resultOtherMode, Err: fmt.Errorf(
-		"%s key %s is in mode %s, not %s: move the tenant's keys and records with 'cardea keys migrate', or set its mode back: %w",
+		"%s key %s is in mode %s, not %s: keys cannot be moved between modes yet, set the tenant's mode back: %w",
 		w.Purpose, w.ID, w.Mode, mode, vault.ErrKeyUnavailable)}
 }
 

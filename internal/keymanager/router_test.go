@@ -73,7 +73,7 @@ func TestKeysOfTheFormerModeAreNotUsed(t *testing.T) {
 			}
 			k, ok := errors.AsType[*vault.KeyError](err)
 			if !ok || k.Result != "key_of_other_mode" || !errors.Is(err, vault.ErrKeyUnavailable) ||
-				!strings.Contains(err.Error(), "is in mode "+before.String()+", not "+after.String()+": move the tenant's keys and records with 'cardea keys migrate'") {
+				!strings.Contains(err.Error(), "is in mode "+before.String()+", not "+after.String()+": keys cannot be moved between modes yet, set the tenant's mode back") {
 				t.Errorf("%s after %s: got %v", after, before, err)
 			}
 		}
@@ -81,7 +81,7 @@ func TestKeysOfTheFormerModeAreNotUsed(t *testing.T) {
 	n := newKMSNode(t)
 	local := map[vault.Mode]vault.KeyManager{vault.ModeLocal: newLocal(t, newMasters(t, "acme"), n.inv)}
 	mustSeal(t, n.router(vault.ModeLocal, local), card("acme", "m"))
-	if _, err := n.router(vault.ModeKMSEnvelope, local).Seal(t.Context(), card("acme", "m"), text()); err == nil || !strings.Contains(err.Error(), "cardea keys migrate") {
+	if _, err := n.router(vault.ModeKMSEnvelope, local).Seal(t.Context(), card("acme", "m"), text()); err == nil || !strings.Contains(err.Error(), "set the tenant's mode back") {
 		t.Errorf("branch key: got %v", err)
 	}
 }
