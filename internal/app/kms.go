@@ -118,13 +118,19 @@ func (c vaultCustodians) Status(tenant string) (custodian.Status, error) {
 	return s, err
 }
 
+// Awaits is what vault.Service.AwaitsCustodians asks.
+func (c vaultCustodians) Awaits(tenant string) bool {
+	s, err := c.lockingKeeper.Status(tenant)
+	return err == nil && !s.Unlocked && c.node.inKMS(tenant)
+}
+
 // Lock implements vault.Custodians.
 func (c vaultCustodians) Lock(tenant string) error {
-	if c.node.inKMS(tenant) {
-		c.node.forgetTenant(tenant)
+	err := c.lockingKeeper.Lock(tenant)
+	if errors.Is(err, custodian.ErrUnknownTenant) && c.node.inKMS(tenant) {
 		return &vault.ValidationError{Field: "tenant", Reason: "has its keys in a KMS, which is where they can be locked; its keys in memory are wiped"}
 	}
-	return c.lockingKeeper.Lock(tenant)
+	return err
 }
 
 // kmsHealthTTL is how long an answer about a key's health holds.

@@ -21,7 +21,9 @@ import (
 
 	"cardea/internal/adminapi"
 	"cardea/internal/config"
+	"cardea/internal/custodian"
 	"cardea/internal/httpd"
+	"cardea/internal/iam"
 	"cardea/internal/identity"
 	"cardea/internal/secret"
 	"cardea/internal/vault"
@@ -267,5 +269,72 @@ func TestTenantsMoveToAKMSWhileServed(t *testing.T) {
 	}
 	if x, err := a.Vault().gate.Tenants.Tenant("acme"); err != nil || x.Mode != vault.ModeKMSEnvelope {
 		t.Errorf("%+v, %v", x, err)
+	}
+}
+
+// TestRowsFromBeforeAreUnlockedByTheirCustodians: a tenant that has moved needs no
+// custodians but for what it stored before.
+func TestRowsFromBeforeAreUnlockedByTheirCustodians(t *testing.T) {
+	url, admin := keyService(t)
+	cfg := config.Default()
+	cfg.Node.Name, cfg.Node.DataDir, cfg.Vault.Listen, cfg.Ops.Listen = "vault", t.TempDir(), "127.0.0.1:0", "127.0.0.1:0"
+	cfg.Tenants = map[string]config.Tenant{"acme": config.DefaultTenant()}
+	a, stop := start(t, cfg, time.Now)
+	handouts, err := a.Vault().Ceremonies().Init(t.Context(), iam.System("test"), "acme", vault.Terms{
+		Form: custodian.FormShares, Threshold: 2, Custodians: []string{"alice", "bob"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Vault().TakeUpSeals(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	unlock := func() {
+		t.Helper()
+		for _, h := range handouts {
+			who := iam.Principal{Type: iam.TypeCustodian, Tenant: "acme", Name: h.Custodian, Auth: "bearer", Actions: []string{"*"}, Merchants: []string{"*"}}
+			if err := a.Vault().Service().SubmitPart(t.Context(), who, "acme", h.Part); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := a.Vault().Service().Unlock(t.Context(), iam.Principal{Type: iam.TypeCustodian, Tenant: "acme", Name: "alice", Auth: "bearer", Actions: []string{"*"}, Merchants: []string{"*"}}, "acme"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	unlock()
+	mustCall(t, a, "acme", "/data/add", `{"merchant_id":"m","merchant_customer_id":"c","requestor_card_reference":"r","card":{"card_number":"4111111111111111"}}`, `"r"`)
+	stop()
+
+	moved := config.DefaultTenant()
+	moved.Mode, moved.KMS = config.ModeKMSEnvelope, config.TenantKMS{KeyID: makeKey(t, admin, &awskms.CreateKeyInput{}), Endpoint: url}
+	cfg.Tenants = map[string]config.Tenant{"acme": moved, "new": moved}
+	a, _ = start(t, cfg, time.Now)
+	const which = `{"merchant_id":"m","merchant_customer_id":"c","card_reference":"r"}`
+	if status, answer := call(t, a, "acme", "/data/retrieve", which); status != http.StatusUnauthorized || !strings.Contains(answer, "Custodian is locked") {
+		t.Errorf("row of a locked master key: %d %s", status, answer)
+	}
+	if !a.Vault().Service().AwaitsCustodians("acme") || a.Vault().Service().AwaitsCustodians("new") {
+		t.Error("custodians are awaited of the wrong tenant")
+	}
+	if status, answer := call(t, a, "acme", "/custodian/decrypt", ""); strings.Contains(answer, "already unlocked") || status == http.StatusOK {
+		t.Errorf("custodians are turned away: %d %s", status, answer)
+	}
+	if status, answer := call(t, a, "new", "/custodian/decrypt", ""); !strings.Contains(answer, "already unlocked") {
+		t.Errorf("custodians of a tenant without any: %d %s", status, answer)
+	}
+	unlock()
+	mustCall(t, a, "acme", "/data/retrieve", which, "4111")
+	if a.Vault().Service().AwaitsCustodians("acme") {
+		t.Error("still awaited")
+	}
+	locks := vaultCustodians{lockingKeeper{a.Vault().keeper, a.Vault()}}
+	if err := locks.Lock("acme"); err != nil {
+		t.Error(err)
+	}
+	if err := locks.Lock("new"); err == nil || err.Error() != "tenant: has its keys in a KMS, which is where they can be locked; its keys in memory are wiped" {
+		t.Errorf("got %v", err)
+	}
+	if s, err := locks.Status("new"); err != nil || !s.Unlocked {
+		t.Errorf("status %+v, %v", s, err)
 	}
 }

@@ -154,6 +154,7 @@ func (x *exchange) checkLock(a *API) *fault {
 		known, _ := answerOf(err)
 		return &fault{answer: known, cause: err}
 	case x.route.access == accessStatus:
+	case x.route.access == accessCustodian && !locked && a.service.AwaitsCustodians(x.tenant.name):
 	case x.route.access == accessCustodian && !locked:
 		return &fault{answer: answerUnlocked, cause: custodian.ErrUnlocked}
 	case x.route.access != accessCustodian && locked:

@@ -86,6 +86,13 @@ func (s *Service) Ready(tenant string) error {
 	return nil
 }
 
+// AwaitsCustodians reports whether a tenant that is ready without custodians has
+// some nevertheless, of records from before, who have not unlocked those.
+func (s *Service) AwaitsCustodians(tenant string) bool {
+	a, ok := s.custodians.(interface{ Awaits(tenant string) bool })
+	return ok && a.Awaits(tenant)
+}
+
 // do is Gate.do for the operations of the service: those that touch what is
 // stored are refused while the tenant is locked.
 func (s *Service) do(ctx context.Context, who iam.Principal, op *Operation, t Target, act func(*call) error) error {
