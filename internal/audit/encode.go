@@ -98,9 +98,11 @@ func appendTime(b []byte, t time.Time) []byte {
 
 // Classes of bytes. A value without special bytes and with too few digits for a
 // card number is copied as it is.
+// Their sum counts each, as no free text has more than 2047 bytes.
 const (
 	digit   = 1
-	special = 1 << 16 // to be escaped, or part of a rune that may have to be
+	quote   = 1 << 11 // to be escaped by a backslash
+	special = 1 << 22 // to be escaped in another way, or part of a rune that may have to be
 )
 
 var classes = func() (t [256]uint32) {
@@ -108,7 +110,9 @@ var classes = func() (t [256]uint32) {
 		switch {
 		case c >= '0' && c <= '9':
 			t[c] = digit
-		case c < 0x20 || c >= 0x7f || c == '"' || c == '\\':
+		case c == '"' || c == '\\':
+			t[c] = quote
+		case c < 0x20 || c >= 0x7f:
 			t[c] = special
 		}
 	}
@@ -122,21 +126,51 @@ func appendFree(b []byte, name, s string, maxLen int) []byte {
 		return b
 	}
 	b = append(b, name...)
-	if len(s) <= maxLen && isPlain(s) {
+	switch quotes, simple := look(s, maxLen); {
+	case simple && quotes == 0:
 		b = append(b, s...)
-	} else {
+	case simple && len(s)+quotes <= maxLen:
+		b = appendQuoted(b, s)
+	default:
 		b = appendEscaped(b, clean(s, maxLen))
 	}
 	return append(b, '"')
 }
 
-// isPlain reports whether s needs neither escapes nor a search for card numbers.
-func isPlain(s string) bool {
+// isPlain reports whether s, of at most maxLen bytes, needs neither escapes nor a
+// search for card numbers.
+func isPlain(s string, maxLen int) bool {
+	quotes, simple := look(s, maxLen)
+	return simple && quotes == 0
+}
+
+// look reports whether s has at most maxLen bytes, no escapes but those of quotes, of
+// which it tells the number, and no digits that may be a card number.
+func look(s string, maxLen int) (quotes int, simple bool) {
+	if len(s) > maxLen {
+		return 0, false
+	}
 	var sum uint32
 	for i := range len(s) {
 		sum += classes[s[i]]
 	}
-	return sum < minCardDigits || sum < special && !mayHoldCard(s[:idTail(s)])
+	if sum < minCardDigits {
+		return 0, true
+	}
+	return int(sum / quote), sum < special && (sum%quote < minCardDigits || !mayHoldCard(s[:idTail(s)]))
+}
+
+// appendQuoted is appendEscaped for a text that needs no other escapes than those of
+// quotes.
+func appendQuoted(b []byte, s string) []byte {
+	from := 0
+	for i := range len(s) {
+		if c := s[i]; c == '"' || c == '\\' {
+			b = append(append(b, s[from:i]...), '\\')
+			from = i
+		}
+	}
+	return append(b, s[from:]...)
 }
 
 // clean makes s fit a free text of maxLen encoded bytes (docs/spec/audit-entry.md,

@@ -26,7 +26,7 @@ func (f Filter) Match(e Entry) bool {
 		if want == "" || want == have {
 			return true
 		}
-		return (len(want) > maxLen || !isPlain(want)) && clean(want, maxLen) == have
+		return !isPlain(want, maxLen) && clean(want, maxLen) == have
 	}
 	switch {
 	case !f.Since.IsZero() && e.Time.Before(f.Since),

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // Limits of a segment: the entries of one commit.
@@ -17,17 +18,19 @@ var ErrMalformedSegment = errors.New("malformed audit segment")
 
 // EncodeSegment returns the body of a segment: each line and a newline. The
 // caller keeps to MaxSegmentEntries and MaxSegmentBytes.
-func EncodeSegment(entries []Sealed) []byte {
+func EncodeSegment(entries []Sealed) []byte { return AppendSegment(nil, entries) }
+
+// AppendSegment appends what EncodeSegment returns.
+func AppendSegment(b []byte, entries []Sealed) []byte {
 	size := 0
-	for _, e := range entries {
-		size += len(e.Line) + 1
+	for i := range entries {
+		size += len(entries[i].Line) + 1
 	}
-	body := make([]byte, 0, size)
-	for _, e := range entries {
-		body = append(body, e.Line...)
-		body = append(body, '\n')
+	b = slices.Grow(b, size)
+	for i := range entries {
+		b = append(append(b, entries[i].Line...), '\n')
 	}
-	return body
+	return b
 }
 
 // SplitSegment returns the count lines of a body, without their newlines. They

@@ -106,15 +106,27 @@ func (t *Tree) TakeTiles() []Tile {
 }
 
 // Clone returns a tree that grows independently. It copies about 8 KiB a tile level.
-func (t *Tree) Clone() *Tree {
-	c := *t
-	for level, tile := range t.tiles {
-		if tile != nil {
-			c.tiles[level] = append(make([]byte, 0, TileBytes), tile...)
-		}
+func (t *Tree) Clone() *Tree { return t.CloneTo(nil) }
+
+// CloneTo is Clone into the memory of old, a tree that is not needed any more, if it
+// is not nil.
+func (t *Tree) CloneTo(old *Tree) *Tree {
+	if old == nil {
+		old = &Tree{}
 	}
-	c.done = append([]Tile(nil), t.done...)
-	return &c
+	old.size, old.edge = t.size, t.edge
+	for level, tile := range t.tiles {
+		switch {
+		case tile == nil:
+			old.tiles[level] = nil
+			continue
+		case old.tiles[level] == nil:
+			old.tiles[level] = make([]byte, 0, TileBytes)
+		}
+		old.tiles[level] = append(old.tiles[level][:0], tile...)
+	}
+	old.done = append(old.done[:0], t.done...)
+	return old
 }
 
 // ResumeTree restores the tree of a log from what is stored: the head's size and

@@ -35,16 +35,16 @@ type addition struct {
 }
 
 // add computes what entries add to the log of tree, and the tree with them. The
-// tree itself stays as it is.
-func add(tree *audit.Tree, entries []audit.Sealed) (*audit.Tree, *addition, error) {
-	next := tree.Clone()
+// tree itself stays as it is. The other tree and the body lend their memory.
+func add(tree, old *audit.Tree, body []byte, entries []audit.Sealed) (*audit.Tree, *addition, error) {
+	next := tree.CloneTo(old)
 	for i := range entries {
 		if err := next.Append(entries[i].Hash); err != nil {
 			return nil, nil, err
 		}
 	}
 	return next, &addition{
-		count: len(entries), body: audit.EncodeSegment(entries), tiles: next.TakeTiles(), size: next.Size(), root: next.Root(),
+		count: len(entries), body: audit.AppendSegment(body[:0], entries), tiles: next.TakeTiles(), size: next.Size(), root: next.Root(),
 	}, nil
 }
 

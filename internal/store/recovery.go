@@ -21,6 +21,8 @@ type logState struct {
 	head  head
 	tree  *audit.Tree // of head
 	grown *audit.Tree // with what the running transaction adds, nil if that is nothing
+	old   *audit.Tree // what tree was before, for its memory; may be nil
+	body  []byte      // of the running transaction's segment, for its memory
 
 	maybe   *audit.Tree // the tree if the commit of unknown outcome has happened
 	lost    error       // why the database cannot be used; nil if it can
@@ -33,13 +35,17 @@ func (s *logState) extend(entries []audit.Sealed) (a *addition, err error) {
 	if len(entries) == 0 {
 		return nil, nil
 	}
-	s.grown, a, err = add(s.tree, entries)
+	old := s.old
+	s.old = nil
+	if s.grown, a, err = add(s.tree, old, s.body, entries); err == nil {
+		s.body = a.body
+	}
 	return a, err
 }
 
 func (s *logState) advance() {
 	if s.grown != nil {
-		s.tree, s.grown = s.grown, nil
+		s.tree, s.grown, s.old = s.grown, nil, s.tree
 		s.head.size, s.head.root = s.tree.Size(), s.tree.Root()
 	}
 }
