@@ -13,3 +13,5 @@ func KnownCodes() []string {
 	}
 	return out
 }
+
+var Names = names

@@ -184,28 +184,35 @@ func (k Key) name() keyName {
 	return n
 }
 
-// names reports whether answer, the key ARN of an answer, is of the key that was
-// asked for by id. Of an alias it can only tell that it is a key's.
+// names reports whether answer, the key of an answer, is the one that was asked for
+// by id. Of an alias it can only tell that it is a key's. KMS answers with key ARNs;
+// some that imitate it answer with ids.
 func names(id, answer string) bool {
+	want, wantARN, err := keyARN(id)
+	if err != nil {
+		return false
+	}
+	wanted, isKey := strings.CutPrefix(want.Resource, "key/")
+	if !wantARN {
+		wanted, isKey = id, !strings.HasPrefix(id, "alias/")
+	}
+	if isKey && answer == wanted {
+		return true
+	}
 	got, is, err := keyARN(answer)
 	if err != nil || !is || !strings.HasPrefix(got.Resource, "key/") {
 		return false
 	}
-	want, is, err := keyARN(id)
 	switch {
-	case err != nil:
-		return false
-	case is && strings.HasPrefix(want.Resource, "key/"):
+	case wantARN && isKey:
 		return answer == id
-	case is:
+	case wantARN:
 		return got.Partition == want.Partition && got.Region == want.Region && got.Account == want.Account
-	case strings.HasPrefix(id, "alias/"):
-		return true
 	}
-	return got.Resource == "key/"+id
+	return !isKey || got.Resource == "key/"+id
 }
 
-// inRegion is the key ARN as it is in another Region.
+// inRegion is the key ARN as it is in another Region; what is no ARN stays as it is.
 func inRegion(arn, region string) string {
 	a, err := iam.ParseARN(arn)
 	if err != nil {

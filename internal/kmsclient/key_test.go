@@ -70,6 +70,41 @@ func TestKeysAreValidated(t *testing.T) {
 	}
 }
 
+func TestAnswersNameTheKey(t *testing.T) {
+	t.Parallel()
+	const (
+		account = "arn:aws:kms:eu-central-1:111122223333:"
+		id      = "1234abcd-12ab-34cd-56ef-1234567890ab"
+		other   = "5678abcd-12ab-34cd-56ef-1234567890ab"
+	)
+	for _, test := range []struct {
+		id, answer string
+		want       bool
+	}{
+		{account + "key/" + id, account + "key/" + id, true},
+		{account + "key/" + id, id, true},
+		{account + "key/" + id, account + "key/" + other, false},
+		{account + "key/" + id, other, false},
+		{account + "key/" + id, "arn:aws:kms:eu-west-1:111122223333:key/" + id, false},
+		{account + "key/" + id, "", false},
+		{id, account + "key/" + id, true},
+		{id, account + "key/" + other, false},
+		{id, account + "alias/" + id, false},
+		{"alias/cards", account + "key/" + id, true},
+		{"alias/cards", id, false},
+		{"alias/cards", "alias/cards", false},
+		{account + "alias/cards", account + "key/" + id, true},
+		{account + "alias/cards", account + "alias/cards", false},
+		{account + "alias/cards", "arn:aws:kms:eu-central-1:444455556666:key/" + id, false},
+		{account + "alias/cards", "arn:aws:kms:eu-west-1:111122223333:key/" + id, false},
+		{account + "alias/cards", "arn:aws:kms:eu-central-1", false},
+	} {
+		if got := kmsclient.Names(test.id, test.answer); got != test.want {
+			t.Errorf("%s answered by %q: got %v", test.id, test.answer, got)
+		}
+	}
+}
+
 func TestKeysThatAreNotValidAreNotAskedFor(t *testing.T) {
 	t.Parallel()
 	s := &stub{answer: func(int, *http.Request) (*http.Response, error) { return encrypted() }}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awskms "github.com/aws/aws-sdk-go-v2/service/kms"
@@ -134,7 +135,7 @@ func (c *Client) ReEncrypt(ctx context.Context, from Key, blob []byte, fromConte
 		if len(res.CiphertextBlob) == 0 {
 			return &Error{kind: ErrUnreachable, health: failing, cause: errNoAnswer}
 		}
-		newBlob, arn = res.CiphertextBlob, aws.ToString(res.KeyId)
+		newBlob, arn = res.CiphertextBlob, target.atHome(res.KeyId)
 		return nil
 	})
 	return newBlob, arn, err
@@ -202,8 +203,12 @@ func (s *site) ofKey(arn *string) error {
 // atHome is the key ARN of an answer as it is in the key's home Region, whoever
 // answered: a multi-Region key is one key.
 func (s *site) atHome(arn *string) string {
-	if s.region == s.home {
-		return aws.ToString(arn)
+	a := aws.ToString(arn)
+	if strings.HasPrefix(s.id, "arn:") && !strings.HasPrefix(a, "arn:") {
+		a = s.id
 	}
-	return inRegion(aws.ToString(arn), s.home)
+	if s.region == s.home {
+		return a
+	}
+	return inRegion(a, s.home)
 }

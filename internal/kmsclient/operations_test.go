@@ -252,7 +252,7 @@ func TestAnswersOfAnotherKeyAreRefused(t *testing.T) {
 	c := s.client(t)
 	blob, _, err := c.Encrypt(t.Context(), k, secret.Copy([]byte("x")), tenant)
 	ok(t, err)
-	_, id, _ := strings.Cut(k.ID, "key/")
+	_, id, _ := strings.Cut(to.ID, "key/")
 	for _, arn := range []string{
 		to.ID, strings.Replace(k.ID, region, second, 1), strings.Replace(k.ID, account, "444455556666", 1), strings.Replace(k.ID, "aws", "aws-cn", 1),
 		id, "", "arn:aws:kms:" + region + ":" + account + ":alias/x",
@@ -278,4 +278,13 @@ func TestAnswersOfAnotherKeyAreRefused(t *testing.T) {
 	}
 	s.here.Clear()
 	c.works(t, k)
+
+	// Some key services answer with the key's id, which names it as well.
+	_, id, _ = strings.Cut(k.ID, "key/")
+	s.here.Set(faultproxy.WrongKey(id))
+	_, arn, err := c.Encrypt(t.Context(), k, secret.Copy([]byte("x")), tenant)
+	ok(t, err)
+	if arn != k.ID {
+		t.Errorf("got %s", arn)
+	}
 }
