@@ -76,6 +76,8 @@ var known = []struct {
 	{custodian.ErrDoesNotOpen, answerHalvesWrong},
 	{custodian.ErrLocked, answerLocked},
 	{custodian.ErrCorruptSeal, answerStored},
+	{custodian.ErrTokenSeal, answerStored}, // a key in the wrong hands for how the node is configured
+	{custodian.ErrCustodianSeal, answerStored},
 	{custodian.ErrSameCustodian, answer{http.StatusConflict, "TE_03", "A custodian may give only one part"}},
 	{custodian.ErrPartTaken, answer{http.StatusConflict, "TE_03", "Another custodian has given this part"}},
 	{custodian.ErrMalformed, answerPart}, // with a *custodian.PartError: see answerOf

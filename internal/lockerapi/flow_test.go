@@ -174,6 +174,7 @@ func TestEveryErrorHasAnAnswer(t *testing.T) {
 		"ErrPartTaken": custodian.ErrPartTaken, "ErrLocked": custodian.ErrLocked, "ErrUnlocked": custodian.ErrUnlocked,
 		"ErrUnknownTenant": custodian.ErrUnknownTenant, "ErrMalformedToken": custodian.ErrMalformedToken,
 		"ErrBadToken": custodian.ErrBadToken, "ErrExpired": custodian.ErrExpired,
+		"ErrCustodianSeal": custodian.ErrCustodianSeal, "ErrTokenSeal": custodian.ErrTokenSeal,
 		"RateLimitedError": &custodian.RateLimitedError{}, "LockedOutError": &custodian.LockedOutError{},
 		"PartError": &custodian.PartError{Kind: custodian.ErrWrongPart},
 	}

@@ -212,6 +212,8 @@ var results = []struct {
 	{custodian.ErrLocked, "locked"},
 	{custodian.ErrUnknownTenant, "unknown_tenant"},
 	{custodian.ErrCorruptSeal, "corrupt"},
+	{custodian.ErrTokenSeal, "token_sealed"},
+	{custodian.ErrCustodianSeal, "custodian_sealed"},
 	{context.DeadlineExceeded, "timeout"},
 }
 

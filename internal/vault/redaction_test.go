@@ -41,7 +41,7 @@ var typesOf = map[string][]reflect.Type{
 	"custodian": {
 		reflect.TypeFor[custodian.Part](), reflect.TypeFor[custodian.Keeper](), reflect.TypeFor[custodian.Seal](), reflect.TypeFor[custodian.HyperswitchSeal](),
 		reflect.TypeFor[custodian.Credential](), reflect.TypeFor[custodian.Guard](), reflect.TypeFor[custodian.GuardOptions](), reflect.TypeFor[custodian.Options](),
-		reflect.TypeFor[custodian.Status](), reflect.TypeFor[custodian.Info](), reflect.TypeFor[custodian.Form](), reflect.TypeFor[custodian.Lockout](),
+		reflect.TypeFor[custodian.Status](), reflect.TypeFor[custodian.Device](), reflect.TypeFor[custodian.TokenSeal](), reflect.TypeFor[custodian.Info](), reflect.TypeFor[custodian.Form](), reflect.TypeFor[custodian.Lockout](),
 		reflect.TypeFor[custodian.PartError](), reflect.TypeFor[custodian.RateLimitedError](), reflect.TypeFor[custodian.LockedOutError](), reflect.TypeFor[custodian.Source](),
 	},
 	"vault": {
