@@ -34,11 +34,11 @@ type call struct {
 	more     audit.Call
 	asked    bool    // whether the caller may: an operation that never asks fails
 	recorded bool    // the entry is durable
+	lent     bool    // the store may still use it, see update
 	used     []*live // keys of which a success is a use
 	alias    string  // by which the client named the key
 	byGrant  string  // id of the grant that permission was given by last
 	query    iam.Context
-	pooled   *iam.Context // where query's memory goes back to
 
 	// Room for what most operations have, so that it costs no memory of its own.
 	requestRoom  [6]audit.Param
@@ -134,17 +134,16 @@ func perform[O any](ctx context.Context, s *Service, who Caller, op *Operation, 
 }
 
 func (s *Service) begin(who Caller, op *Operation) *call {
-	c := &call{s: s, op: op, who: who, at: s.now()}
+	c, _ := s.calls.Get().(*call)
+	if c == nil {
+		c = &call{}
+	}
+	c.s, c.op, c.who, c.at = s, op, who, s.now()
 	id := eventID(c.at)
 	if who.RequestID == "" {
 		who.RequestID, c.who.RequestID = id, id
 	}
 	c.used = c.usedRoom[:0]
-	if q, old := s.queries.Get().(*iam.Context); old {
-		c.query, c.pooled = *q, q
-	} else {
-		c.pooled = new(iam.Context)
-	}
 	sub := who.subject()
 	c.more = audit.Call{
 		Event: op.Name, Source: "kms.amazonaws.com", Region: who.Region, Account: who.account(), ReadOnly: op.ReadOnly,
@@ -163,11 +162,15 @@ func (s *Service) begin(who Caller, op *Operation) *call {
 	return c
 }
 
-// end gives back what the call had on loan.
+// end gives the call back, for its memory. Nothing of it may be used afterwards.
 func (c *call) end() {
-	c.query.Reset()
-	*c.pooled = c.query
-	c.s.queries.Put(c.pooled)
+	if c.lent {
+		return
+	}
+	s, q := c.s, c.query
+	q.Reset()
+	*c = call{query: q}
+	s.calls.Put(c)
 }
 
 // eventID is a UUIDv7 (RFC 9562, section 5.7) of the time.
@@ -327,6 +330,7 @@ func (c *call) update(ctx context.Context, write func(ctx context.Context, tx Tx
 	}
 	ctx, cancel := lasting(ctx)
 	defer cancel()
+	c.lent = true // a store that is slow may run write after ctx has ended
 	var changed []Change
 	err = c.s.store.Update(ctx, func(tx Tx) error {
 		var werr error

@@ -62,7 +62,7 @@ type Service struct {
 	limits    Limits
 	cache     *cache
 	usage     usageBook
-	queries   sync.Pool // of *iam.Context, for their memory
+	calls     sync.Pool // of *call, for their memory
 	connected connections
 	interval  time.Duration
 	postponed postponements
