@@ -26,29 +26,8 @@ func TestOperationsGrants(t *testing.T) {
 		t.Skip("makes roles, which it does not do on somebody's server")
 	}
 	admin := storetest.Postgres(t)
-	// Roles are the server's, and other tests may share it.
-	suffix := "_" + strconv.Itoa(os.Getpid())
-	rename := strings.NewReplacer("cardea_owner", "cardea_owner"+suffix, "cardea_node", "cardea_node"+suffix)
-	var sql []string
-	for _, b := range blocks(document(t, "operations.md")) {
-		if b.info == "sql" {
-			sql = append(sql, rename.Replace(b.text))
-		}
-	}
-	if len(sql) != 2 {
-		t.Fatalf("%d blocks of SQL, want one of the administrator and one of the owner", len(sql))
-	}
-	as := func(role string) string {
-		u, err := url.Parse(admin)
-		if err != nil {
-			t.Fatal(err)
-		}
-		u.User = url.User(role + suffix)
-		return u.String()
-	}
-	name := strings.TrimPrefix(mustURL(t, admin).Path, "/")
-	database := regexp.MustCompile(`CREATE DATABASE cardea OWNER`)
-	run(t, admin, database.ReplaceAllString(sql[0], "ALTER DATABASE "+name+" OWNER TO"))
+	sql, as := roles(t, admin, "cardea_owner", "cardea_node")
+	run(t, admin, sql[0])
 
 	dir := t.TempDir()
 	config := filepath.Join(dir, "cardea.toml")
@@ -133,6 +112,147 @@ insecure_master_key_without_custodians = true
 		if err := try(t, as("cardea_node"), forbidden); err == nil || !strings.Contains(err.Error(), "42501") { // insufficient_privilege
 			t.Errorf("the node's role may %q: %v", forbidden, err)
 		}
+	}
+}
+
+// TestOperationsGrantsOfTheKeyService does the same for the key service.
+func TestOperationsGrantsOfTheKeyService(t *testing.T) {
+	t.Parallel()
+	if os.Getenv("CARDEA_TEST_POSTGRES") != "" {
+		t.Skip("makes roles, which it does not do on somebody's server")
+	}
+	admin := storetest.Postgres(t)
+	sql, as := roles(t, admin, "cardea_keys_owner", "cardea_keys_node")
+	run(t, admin, sql[0])
+	dir, err := os.MkdirTemp("", "keys") // a socket's path is short
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.WriteFile(filepath.Join(dir, "keys.toml"), []byte(`
+[node]
+name = "keys-1"
+data_dir = "data"
+[vault]
+listen = ""
+[ops]
+listen = "127.0.0.1:0"
+[limits]
+custodian_attempts_per_minute = 60
+[key_service]
+listen = "127.0.0.1:0"
+`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	environ := func(role string) []string {
+		return append(os.Environ(), "CARDEA__KEY_SERVICE__DATABASE__URL="+as(role))
+	}
+	cardea := func(role string, args ...string) {
+		t.Helper()
+		if out, code := output(t, dir, environ(role), args...); code != 0 {
+			t.Fatalf("%s: cardea %s exits with %d\n%s", role, strings.Join(args, " "), code, out)
+		}
+	}
+	const config = "--config=keys.toml"
+	cardea("cardea_keys_owner", "audit", "checkpoint", "--key-service", config)
+	run(t, as("cardea_keys_owner"), sql[1])
+
+	const node = "cardea_keys_node"
+	cardea(node, "custodian", "init", config, "--tenant", "key-service", "--custodian", "alice", "--custodian", "bob", "--out-dir", "out")
+	cardea(node, "custodian", "rekey", config, "--tenant", "key-service", "--custodian", "alice", "--custodian", "carol", "--out-dir", "new",
+		"--share-file", "out/key-service-alice.handout", "--share-file", "out/key-service-bob.handout")
+	s := &server{name: "keys"}
+	if err := s.begin(dir, environ(node), "serve", config); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"alice", "carol"} {
+		cardea(node, "custodian", "unlock", "--url", s.keys, "--tenant", "key-service", "--handout", "new/key-service-"+name+".handout")
+	}
+	cardea(node, "identity", "bootstrap", config, "--out-file", "admin.credentials")
+	cardea(node, "identity", "user", "create", config, "alice")
+	cardea(node, "identity", "user", "delete", config, "alice")
+	credentials, err := os.ReadFile(filepath.Join(dir, "admin.credentials"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var account, key, grant string
+	for _, c := range []struct {
+		operation, body string
+		out             *string
+		member          string
+	}{
+		{"CreateKey", `{}`, &key, "KeyMetadata.KeyId"},
+		{"DescribeKey", `{"KeyId":"KEY"}`, &account, "KeyMetadata.AWSAccountId"},
+		{"CreateAlias", `{"AliasName":"alias/a","TargetKeyId":"KEY"}`, nil, ""},
+		{"UpdateAlias", `{"AliasName":"alias/a","TargetKeyId":"KEY"}`, nil, ""},
+		{"CreateGrant", `{"KeyId":"KEY","GranteePrincipal":"arn:aws:iam::ACCOUNT:user/admin","Operations":["Decrypt"]}`, &grant, "GrantId"},
+		{"Encrypt", `{"KeyId":"alias/a","Plaintext":"aGVsbG8="}`, nil, ""},
+		{"RotateKeyOnDemand", `{"KeyId":"KEY"}`, nil, ""},
+		{"RevokeGrant", `{"KeyId":"KEY","GrantId":"GRANT"}`, nil, ""},
+		{"DeleteAlias", `{"AliasName":"alias/a"}`, nil, ""},
+		{"ScheduleKeyDeletion", `{"KeyId":"KEY","PendingWindowInDays":7}`, nil, ""},
+	} {
+		body := strings.NewReplacer("KEY", key, "ACCOUNT", account, "GRANT", grant).Replace(c.body)
+		status, answer, err := awsKMS(s.keys, string(credentials), c.operation, body)
+		if err != nil || status != http.StatusOK {
+			t.Fatalf("%s: %d %s %v", c.operation, status, answer, err)
+		}
+		if c.out != nil {
+			if *c.out, err = member(string(answer), c.member); err != nil {
+				t.Fatalf("%s: %v", c.operation, err)
+			}
+		}
+	}
+	if err := s.end(syscall.SIGTERM); err != nil {
+		t.Errorf("%v\n%s", err, s.stderr.String())
+	}
+	if strings.Contains(s.stderr.String(), "permission denied") {
+		t.Errorf("something is not permitted:\n%s", s.stderr.String())
+	}
+	cardea(node, "audit", "verify", "--key-service", config)
+
+	// What its jobs do after days.
+	for _, permitted := range []string{
+		"DELETE FROM kms_key WHERE false", "DELETE FROM kms_tally WHERE false", "DELETE FROM kms_change WHERE false", "DELETE FROM identity_change WHERE false",
+		"UPDATE change_counter SET n = n WHERE false", "UPDATE kms_usage SET doc = doc WHERE false",
+		"INSERT INTO kms_key_store SELECT * FROM kms_key_store", "UPDATE kms_key_store SET doc = doc WHERE false", "DELETE FROM kms_key_store WHERE false",
+	} {
+		if err := try(t, as(node), permitted); err != nil {
+			t.Errorf("%s: %v", permitted, err)
+		}
+	}
+	for _, forbidden := range []string{
+		"UPDATE audit_segment SET body = ''", "DELETE FROM audit_segment", "DELETE FROM master_seal", "DELETE FROM kms_usage", "UPDATE kms_change SET n = n",
+		"ALTER TABLE kms_key ADD x int", "DROP TABLE kms_key", "DELETE FROM record", "INSERT INTO change_counter SELECT * FROM change_counter",
+	} {
+		if err := try(t, as(node), forbidden); err == nil || !strings.Contains(err.Error(), "42501") { // insufficient_privilege
+			t.Errorf("the node's role may %q: %v", forbidden, err)
+		}
+	}
+}
+
+// roles are the two blocks of SQL with which docs/operations.md makes an owner and
+// a node, under names of this process, on the database of the URL; as is that URL
+// for a role.
+func roles(t *testing.T, admin, owner, node string) (sql []string, as func(role string) string) {
+	t.Helper()
+	suffix := "_" + strconv.Itoa(os.Getpid()) // roles are the server's, and other tests may share it
+	name := strings.TrimPrefix(mustURL(t, admin).Path, "/")
+	word := regexp.MustCompile(`\b(` + owner + `|` + node + `)\b`)
+	database := regexp.MustCompile(`CREATE DATABASE \w+ OWNER`)
+	for _, b := range blocks(document(t, "operations.md")) {
+		if b.info == "sql" && word.MatchString(b.text) {
+			text := word.ReplaceAllString(b.text, "${1}"+suffix)
+			sql = append(sql, database.ReplaceAllString(text, "ALTER DATABASE "+name+" OWNER TO"))
+		}
+	}
+	if len(sql) != 2 {
+		t.Fatalf("%d blocks of SQL, want one of the administrator and one of the owner", len(sql))
+	}
+	return sql, func(role string) string {
+		u := mustURL(t, admin)
+		u.User = url.User(role + suffix)
+		return u.String()
 	}
 }
 

@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 // TestScripts runs testdata/script: what an operator types, and what he gets.
 // The commands beside testscript's own are in commands_test.go.
 func TestScripts(t *testing.T) {
-	example, err := filepath.Abs(filepath.Join(root, "deploy", "cardea.example.toml"))
+	deploy, err := filepath.Abs(filepath.Join(root, "deploy"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,7 +38,8 @@ func TestScripts(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("GODEBUG", os.Getenv("GODEBUG")) // scripts of a FIPS run are FIPS runs
 			env.Setenv("GORACE", os.Getenv("GORACE"))
-			env.Setenv("EXAMPLE", example)
+			env.Setenv("EXAMPLE", filepath.Join(deploy, "cardea.example.toml"))
+			env.Setenv("KEYS_EXAMPLE", filepath.Join(deploy, "cardea-keys.example.toml"))
 			env.Setenv("TENANT", "x-tenant-id: acme")
 			env.Setenv("JSON", "content-type: application/json")
 			env.Values[serversKey{}] = servers{}
