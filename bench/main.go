@@ -27,6 +27,7 @@ type options struct {
 	quick     bool
 
 	keys      bool // the key service alone
+	keyParts  string
 	localKMS  string
 	kmsKeys   int
 	kmsGrants int
@@ -42,6 +43,7 @@ func main() {
 	flag.StringVar(&o.databases, "databases", "sqlite,postgres", "databases to measure")
 	flag.BoolVar(&o.quick, "quick", false, "a second each, no large store: shows that the benchmark runs")
 	flag.BoolVar(&o.keys, "keys", false, "measure the key service alone")
+	flag.StringVar(&o.keyParts, "kms-parts", "bound,sdk,scale", "what of the key service to measure")
 	flag.StringVar(&o.localKMS, "local-kms", "", "binary of github.com/nsmithuk/local-kms to compare the key service with")
 	flag.IntVar(&o.kmsKeys, "kms-keys", 5000, "keys of the key service's large store; 0 leaves it out")
 	flag.IntVar(&o.kmsGrants, "kms-grants", 20_000, "grants in it")
