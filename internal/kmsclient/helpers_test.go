@@ -188,7 +188,8 @@ func multiRegion(in *awskms.CreateKeyInput) { in.MultiRegion = aws.Bool(true) }
 func (s *service) replicated(t testing.TB, change ...func(*awskms.CreateKeyInput)) kmsclient.Key {
 	t.Helper()
 	k := s.newKey(t, append(change, multiRegion)...)
-	if _, err := s.admin.ReplicateKey(t.Context(), &awskms.ReplicateKeyInput{KeyId: &k.ID, ReplicaRegion: aws.String(second)}); err != nil {
+	_, id, _ := strings.Cut(k.ID, "key/")
+	if _, err := s.admin.ReplicateKey(t.Context(), &awskms.ReplicateKeyInput{KeyId: &id, ReplicaRegion: aws.String(second)}); err != nil {
 		t.Fatal(err)
 	}
 	k.Replicas = []kmsclient.Replica{{Region: second, Endpoint: s.there.URL}}

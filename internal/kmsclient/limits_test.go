@@ -182,7 +182,7 @@ func TestConcurrencyOfAKeyIsBounded(t *testing.T) {
 			}
 		}
 		// Five rounds of eight end in five seconds; who began a sixth is cut short.
-		if most.Load() != 8 || served != 40 || late != 8 || busy != 52 || time.Since(start) > 5*time.Second {
+		if most.Load() != 8 || served != 40 || late < 8 || busy == 0 || served+late+busy != 100 || time.Since(start) > 5*time.Second {
 			t.Errorf("%d at once, %d served, %d late, %d refused after %s", most.Load(), served, late, busy, time.Since(start))
 		}
 		if v := c.value(t, "inflight", "region", region); v != 0 {
