@@ -44,17 +44,22 @@ type server struct {
 
 // shared is the server of all tests but those that need their own: each test makes
 // keys of its own in it.
-var shared = sync.OnceValues(func() (*server, error) { return startServer("") })
+var shared = sync.OnceValues(func() (*server, error) {
+	s, err := startServer(binary, "")
+	run.shared = s
+	return s, err
+})
 
-// run holds what must be removed when the tests are over.
+// run holds what must be ended and removed when the tests are over.
 var run struct {
-	mu   sync.Mutex
-	dirs []string
+	shared *server // set by shared
+	mu     sync.Mutex
+	dirs   []string
 }
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if s, err := shared(); err == nil {
+	if s := run.shared; s != nil {
 		if err := s.stop(); err != nil {
 			fmt.Fprintln(os.Stderr, "the server did not stop cleanly:", err, s.log)
 			code = 1
@@ -75,28 +80,29 @@ func newDir() (string, error) {
 	return dir, err
 }
 
-// buildTags are those that cardea is built with: "pkcs11" where the tests of custom
-// key stores run.
-var buildTags = os.Getenv("CARDEA_TEST_TAGS")
+// binary and binaryOfPKCS11 build cardea once.
+var (
+	binary         = sync.OnceValues(func() (string, error) { return build("0", "") })
+	binaryOfPKCS11 = sync.OnceValues(func() (string, error) { return build("1", "pkcs11") })
+)
 
-// binary builds cardea once.
-var binary = sync.OnceValues(func() (string, error) {
+func build(cgo, tags string) (string, error) {
 	dir, err := newDir()
 	if err != nil {
 		return "", err
 	}
 	path := filepath.Join(dir, "cardea")
-	cmd := exec.Command("go", "build", "-tags", buildTags, "-o", path, "./cmd/cardea")
-	cmd.Dir = ".."
+	cmd := exec.Command("go", "build", "-tags", tags, "-o", path, "./cmd/cardea")
+	cmd.Dir, cmd.Env = "..", append(os.Environ(), "CGO_ENABLED="+cgo)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("go build: %w\n%s", err, out)
 	}
 	return path, nil
-})
+}
 
-// startServer runs a new key service, with more configuration if there is any, and
-// makes its administrator.
-func startServer(more string) (*server, error) {
+// startServer runs a new key service, with more configuration and environment if
+// there is any, and makes its administrator.
+func startServer(binary func() (string, error), more string, env ...string) (*server, error) {
 	path, err := binary()
 	if err != nil {
 		return nil, err
@@ -127,6 +133,7 @@ insecure_root_key_without_custodians = true
 		}
 	}
 	s.cmd = exec.Command(path, "serve", "--config", filepath.Join(s.dir, "cardea.toml"))
+	s.cmd.Env = append(os.Environ(), env...)
 	pipe, err := s.cmd.StderrPipe()
 	if err != nil {
 		return nil, err

@@ -135,7 +135,7 @@ func (tf *terraform) output(t *testing.T, name string, v any) {
 // describes such an installation for PCI DSS.
 func TestTerraform(t *testing.T) {
 	t.Parallel()
-	s, err := startServer("")
+	s, err := startServer(binary, "")
 	if err != nil {
 		t.Fatal(err)
 	}
