@@ -98,10 +98,22 @@ func (h *keyHistory) load(t *testing.T, c *kms.Client, round int, kill func()) {
 	for w := range 12 {
 		wg.Go(func() { h.client(ctx, c, shared, fmt.Sprintf("r%d-w%d", round, w), stop) })
 	}
-	time.Sleep(time.Duration(20+rand.IntN(400)) * time.Millisecond) // the moment of the kill, not a wait for anything
+	// The kill comes after a random number of answers, so that on a slow machine as
+	// on a fast one there is something to lose; each client has made a grant by then.
+	enough := h.answers() + 120 + rand.IntN(600)
+	for end := time.Now().Add(time.Minute); h.answers() < enough && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+	}
 	kill()
 	close(stop)
 	wg.Wait()
+}
+
+// answers is how many answers there were so far.
+func (h *keyHistory) answers() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.answered)
 }
 
 // client uses keys until it is stopped or the node is gone.
