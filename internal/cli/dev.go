@@ -88,7 +88,7 @@ Store a card, store it again, read it back:
 
 Make a key and use it, with AWS's command line or any AWS SDK:
 
-  export AWS_SHARED_CREDENTIALS_FILE=%s
+  export AWS_SHARED_CREDENTIALS_FILE=%s AWS_DEFAULT_REGION=%s
   KEY=$(%s create-key --description 'KEK of the dev vault' --query KeyMetadata.Arn --output text)
   %s generate-data-key --key-id "$KEY" --key-spec AES_256 --encryption-context tenant=dev
 
@@ -103,7 +103,7 @@ Stop with Ctrl-C.
 `, c.DataDir, url, keys, d.OpsURL(), d.OpsURL(),
 		curl("/cards/add", devCard), curl("/cards/add", devCard), curl("/cards/add", devCard),
 		curl("/cards/retrieve", `{"merchant_id":"shop","merchant_customer_id":"alice","card_reference":"'$REF'"}`),
-		quoted(filepath.Join(c.DataDir, devCredentialsFile)), aws, aws,
+		quoted(filepath.Join(c.DataDir, devCredentialsFile)), quoted(c.Region), aws, aws,
 		self, dir, self, dir, self, dir, self, dir)
 }
 
