@@ -64,9 +64,9 @@ type commands struct {
 	Serve      serveCommand      `cmd:"" help:"Serve the vault, the key service, or both, as the configuration says."`
 	Config     configCommands    `cmd:"" help:"Look at the configuration."`
 	Custodian  custodianCommands `cmd:"" help:"Make, use and replace the custodians' shares of a tenant's master key."`
-	Identity   identityCommands  `cmd:"" help:"Administer who may use a running key service: accounts, users, roles, policies, access keys."`
-	KMS        kmsCommands       `cmd:"" name:"kms" help:"Ask a running key service how it is, and why it allows or denies."`
 	Audit      auditCommands     `cmd:"" help:"Verify, read and export the audit log."`
+	KMS        kmsCommands       `cmd:"" name:"kms" help:"Ask a running key service how it is, and why it allows or denies."`
+	Identity   identityCommands  `cmd:"" help:"Administer who may use a running key service: accounts, users, roles, policies, access keys."`
 	Version    versionCommand    `cmd:"" help:"Print version, build and FIPS 140-3 module."`
 	Completion completionCommand `cmd:"" help:"Print a completion script for a shell."`
 }
