@@ -118,13 +118,13 @@ func (b *Backend) Destroy(ctx context.Context, m kms.MaterialRef) error {
 	id := newKeyID(m)
 	return b.do(ctx, func(s *session) error {
 		s.forget(id)
-		objects, err := s.objects(id)
+		objects, err := s.keysOf(id)
 		if err != nil {
 			return err
 		}
 		for _, o := range objects {
-			if err := s.lib.DestroyObject(s.SessionHandle, o); err != nil && !stale(err) {
-				return fmt.Errorf("destroy key: %w", err)
+			if err := s.destroy(o); err != nil {
+				return err
 			}
 		}
 		return nil

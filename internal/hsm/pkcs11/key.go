@@ -52,13 +52,15 @@ func newNonce() (nonce [nonceSize]byte) {
 // generate makes a key in the token and returns its handle.
 func (s *session) generate(m kms.MaterialRef) ([]byte, error) {
 	id := newKeyID(m)
+	s.token.objects.Lock()
 	object, err := s.lib.GenerateKey(s.SessionHandle, []*p11.Mechanism{p11.NewMechanism(p11.CKM_AES_KEY_GEN, nil)}, template(id, "cardea "+m.KeyID))
+	s.token.objects.Unlock()
 	if err != nil {
 		return nil, fmt.Errorf("generate: %w", err)
 	}
 	handle, err := s.handleOf(object, m)
 	if err != nil {
-		s.lib.DestroyObject(s.SessionHandle, object) //nolint:errcheck // the first error matters
+		s.destroy(object) //nolint:errcheck // the first error matters
 		return nil, err
 	}
 	s.know(id, knownKey{string(handle), object})
@@ -130,7 +132,7 @@ func (s *session) find(m kms.MaterialRef) (p11.ObjectHandle, error) {
 	if len(m.Handle) != handleSize || m.Handle[0] != handleVersion {
 		return 0, errNoKey(m)
 	}
-	objects, err := s.objects(id)
+	objects, err := s.keysOf(id)
 	if err != nil {
 		return 0, err
 	}
@@ -178,8 +180,20 @@ func (s *session) opens(object p11.ObjectHandle, m kms.MaterialRef) (bool, error
 	return true, s.checkPrisoner(object)
 }
 
-// objects are the AES keys of an id, of which there should be one.
-func (s *session) objects(id keyID) ([]p11.ObjectHandle, error) {
+// destroy destroys a key. One that is not there is no error.
+func (s *session) destroy(object p11.ObjectHandle) error {
+	s.token.objects.Lock()
+	defer s.token.objects.Unlock()
+	if err := s.lib.DestroyObject(s.SessionHandle, object); err != nil && !stale(err) {
+		return fmt.Errorf("destroy key: %w", err)
+	}
+	return nil
+}
+
+// keysOf are the AES keys of an id, of which there should be one.
+func (s *session) keysOf(id keyID) ([]p11.ObjectHandle, error) {
+	s.token.objects.RLock()
+	defer s.token.objects.RUnlock()
 	err := s.lib.FindObjectsInit(s.SessionHandle, []*p11.Attribute{
 		p11.NewAttribute(p11.CKA_CLASS, p11.CKO_SECRET_KEY), p11.NewAttribute(p11.CKA_KEY_TYPE, p11.CKK_AES),
 		p11.NewAttribute(p11.CKA_TOKEN, true), p11.NewAttribute(p11.CKA_ID, id[:]),

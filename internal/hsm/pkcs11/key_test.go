@@ -29,7 +29,7 @@ func inSession(t testing.TB, b *Backend, f func(s *session) error) {
 // objectOf is the one object of a key.
 func objectOf(t testing.TB, s *session, m kms.MaterialRef) p11.ObjectHandle {
 	t.Helper()
-	objects, err := s.objects(newKeyID(m))
+	objects, err := s.keysOf(newKeyID(m))
 	if err != nil || len(objects) != 1 {
 		t.Fatalf("%d objects, %v", len(objects), err)
 	}
@@ -147,7 +147,7 @@ func TestOtherKeyUnderTheSameIDIsNotTaken(t *testing.T) {
 	}
 	works(t, b, m)
 	inSession(t, b, func(s *session) error {
-		objects, err := s.objects(newKeyID(m))
+		objects, err := s.keysOf(newKeyID(m))
 		if len(objects) != 3 {
 			t.Errorf("%d objects", len(objects))
 		}
@@ -201,7 +201,7 @@ func TestDestroyedKeyIsGoneFromTheToken(t *testing.T) {
 		t.Fatal(err)
 	}
 	inSession(t, b, func(s *session) error {
-		objects, err := s.objects(newKeyID(m))
+		objects, err := s.keysOf(newKeyID(m))
 		if len(objects) != 0 {
 			t.Errorf("%d objects are left", len(objects))
 		}

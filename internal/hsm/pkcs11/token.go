@@ -24,6 +24,10 @@ type token struct {
 	o     Options
 	room  chan struct{} // has an element for each session that is in use
 
+	// objects is held for writing while an object is made or destroyed, and for reading
+	// while one is looked for: at the same time, SoftHSM 2.6.1 fails now and then.
+	objects sync.RWMutex
+
 	mu     sync.Mutex // guards all below; held shortly
 	users  int        // backends
 	held   int        // sessions in use
