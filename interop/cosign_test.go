@@ -32,7 +32,6 @@ func TestCosign(t *testing.T) {
 			if _, is := errors.AsType[*types.NotFoundException](err); !is {
 				t.Fatalf("got %v, want NotFoundException", err)
 			}
-			//lint:ignore SA1019 sigstore still sends it
 			key := newKey(t, sdk, kms.CreateKeyInput{CustomerMasterKeySpec: types.CustomerMasterKeySpec(spec), KeyUsage: types.KeyUsageTypeSignVerify}) //nolint:staticcheck // sigstore still sends it
 			if _, err := sdk.CreateAlias(t.Context(), &kms.CreateAliasInput{AliasName: &alias, TargetKeyId: &key}); err != nil {
 				t.Fatal(err)

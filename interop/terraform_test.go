@@ -25,17 +25,23 @@ type terraform struct {
 	env       []string
 }
 
-// pluginFolders are where providers are looked for: the environment's, then those in
-// which Terraform itself looks.
-func pluginFolders() []string {
+// pluginFolder is where the AWS provider is, "" if nowhere: the environment's folder
+// comes first, then those in which Terraform itself looks, then add-on packages.
+func pluginFolder() string {
 	home, err := os.UserHomeDir()
 	if err != nil {
 		home = "/"
 	}
-	return []string{
+	const provider = "registry.terraform.io/hashicorp/aws"
+	for _, dir := range []string{
 		os.Getenv("CARDEA_TF_PLUGINS"), filepath.Join(home, ".terraform.d/plugins"), filepath.Join(home, ".local/share/terraform/plugins"),
-		"/usr/local/share/terraform/plugins", "/usr/share/terraform/plugins",
+		"/usr/local/share/terraform/plugins", "/usr/share/terraform/plugins", "/opt/*",
+	} {
+		if found, err := filepath.Glob(filepath.Join(dir, provider)); dir != "" && err == nil && len(found) > 0 {
+			return strings.TrimSuffix(found[0], provider)
+		}
 	}
+	return ""
 }
 
 // newTerraform prepares a folder with the files of terraform/name, or skips the test.
@@ -48,13 +54,7 @@ func newTerraform(t *testing.T, s *server, name string) *terraform {
 	if err != nil {
 		t.Skip("terraform is not installed")
 	}
-	plugins := ""
-	for _, dir := range pluginFolders() {
-		if _, err := os.Stat(filepath.Join(dir, "registry.terraform.io/hashicorp/aws")); dir != "" && err == nil {
-			plugins = dir
-			break
-		}
-	}
+	plugins := pluginFolder()
 	if plugins == "" {
 		t.Skip("Terraform's AWS provider is in none of the usual folders, nor in that of CARDEA_TF_PLUGINS")
 	}
@@ -72,7 +72,8 @@ func newTerraform(t *testing.T, s *server, name string) *terraform {
 			tf.env = append(tf.env, kv)
 		}
 	}
-	tf.env = append(tf.env, "TF_CLI_CONFIG_FILE="+config, "CHECKPOINT_DISABLE=1", "TF_IN_AUTOMATION=1", "TF_INPUT=0", "TF_CLI_ARGS=-no-color",
+	tf.env = append(tf.env, "TF_CLI_CONFIG_FILE="+config, "CHECKPOINT_DISABLE=1", "TF_IN_AUTOMATION=1", "TF_INPUT=0", "TF_CLI_ARGS=-no-color", "GOGC=400", // most of a plan is the start of the provider
+		"TF_CLI_ARGS_apply=-parallelism=30", "TF_CLI_ARGS_destroy=-parallelism=30",
 		"AWS_CONFIG_FILE="+os.DevNull, "AWS_SHARED_CREDENTIALS_FILE="+s.credentials, "TF_VAR_endpoint="+s.url)
 	return tf
 }
