@@ -43,7 +43,7 @@ func newTLSSettings(caFile string) (tlsSettings, error) {
 	if err != nil {
 		return tlsSettings{}, fmt.Errorf("root CA file: %w", err)
 	}
-	defer f.Close()
+	defer f.Close() //nolint:errcheck // only read from
 	pem, err := io.ReadAll(io.LimitReader(f, maxCAFile+1))
 	if err != nil {
 		return tlsSettings{}, fmt.Errorf("root CA file: %w", err)

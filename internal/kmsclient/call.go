@@ -209,15 +209,13 @@ func (c *Client) once(ctx, parent context.Context, op operation, s *site, f ask)
 			return &Error{kind: ErrUnreachable, cause: errLeftIt, RetryAfter: wait}
 		}
 	}
-	e = c.request(ctx, parent, s, f)
-	switch {
-	case e == nil:
+	if e = c.request(ctx, parent, s, f); e == nil {
 		report(answering)
-	default:
-		report(e.health)
-		if e.is(ErrThrottled) {
-			c.metrics.throttledThere(s)
-		}
+		return nil
+	}
+	report(e.health)
+	if e.is(ErrThrottled) {
+		c.metrics.throttledThere(s)
 	}
 	return e
 }

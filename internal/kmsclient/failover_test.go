@@ -70,8 +70,12 @@ func TestReplicaStandsInForTheHomeRegion(t *testing.T) {
 		region, op, result string
 		n                  float64
 	}{
-		{region, "Decrypt", "unreachable", 1}, {second, "Decrypt", "ok", 1}, {second, "Encrypt", "ok", 1}, {second, "GenerateDataKey", "ok", 1},
-		{second, "GenerateMac", "ok", 1}, {region, "Decrypt", "ok", 2},
+		{region, "Decrypt", "unreachable", 1},
+		{second, "Decrypt", "ok", 1},
+		{second, "Encrypt", "ok", 1},
+		{second, "GenerateDataKey", "ok", 1},
+		{second, "GenerateMac", "ok", 1},
+		{region, "Decrypt", "ok", 2},
 	} {
 		if v := c.value(t, "calls_total", "operation", want.op, "region", want.region, "result", want.result); v != want.n {
 			t.Errorf("%+v: counted %v", want, v)

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -152,9 +153,12 @@ func TestConnectionsAreReused(t *testing.T) {
 	s := startService(t)
 	c, k := s.client(t), s.newKey(t)
 	const callers = 64
-	seen := make(chan string, 10*callers)
+	var mu sync.Mutex
+	conns := map[string]bool{}
 	s.here.Set(func(w http.ResponseWriter, r *http.Request, pass http.HandlerFunc, _ <-chan struct{}) {
-		seen <- r.RemoteAddr
+		mu.Lock()
+		conns[r.RemoteAddr] = true
+		mu.Unlock()
 		pass(w, r)
 	})
 	done := make(chan error)
@@ -171,11 +175,8 @@ func TestConnectionsAreReused(t *testing.T) {
 	for range callers {
 		ok(t, <-done)
 	}
-	close(seen)
-	conns := map[string]bool{}
-	for addr := range seen {
-		conns[addr] = true
-	}
+	mu.Lock()
+	defer mu.Unlock()
 	if len(conns) > callers+8 {
 		t.Errorf("%d connections for %d callers", len(conns), callers)
 	}

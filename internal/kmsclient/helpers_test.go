@@ -206,7 +206,10 @@ type client struct {
 func (s *service) client(t testing.TB, change ...func(*kmsclient.Options)) *client {
 	t.Helper()
 	c := &client{clock: newClock(), metrics: prometheus.NewRegistry()}
-	o := kmsclient.Options{Now: c.clock.now, Metrics: c.metrics, Credentials: map[string]kmsclient.Credentials{"": s.vault}}
+	o := kmsclient.Options{
+		Now: c.clock.now, Metrics: c.metrics, Credentials: map[string]kmsclient.Credentials{"": s.vault},
+		AttemptTimeout: time.Minute, Deadline: 2 * time.Minute, // a machine may be busy
+	}
 	for _, f := range change {
 		f(&o)
 	}

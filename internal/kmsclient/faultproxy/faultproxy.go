@@ -127,8 +127,8 @@ func Answer(status int, code, message string) Fault {
 		w.Header().Set("Content-Type", "application/x-amz-json-1.1")
 		w.Header().Set("x-amzn-RequestId", "11111111-2222-3333-4444-555555555555")
 		w.WriteHeader(status)
-		b, _ := json.Marshal(map[string]string{"__type": code, "message": message}) //nolint:errcheck // strings always encode
-		w.Write(b)                                                                  //nolint:errcheck // a client that left needs no answer
+		b, _ := json.Marshal(map[string]string{"__type": code, "message": message})
+		w.Write(b) //nolint:errcheck // a client that left needs no answer
 	}
 }
 
@@ -204,7 +204,7 @@ func reset(part float64) Fault {
 			body := rec.Body.Len()
 			answer = b.Bytes()[:b.Len()-int(float64(body)*part)]
 		}
-		conn, _, err := w.(http.Hijacker).Hijack() //nolint:errcheck // httptest's server always can
+		conn, _, err := w.(http.Hijacker).Hijack()
 		if err != nil {
 			panic(err)
 		}
@@ -212,7 +212,7 @@ func reset(part float64) Fault {
 		if tcp, ok := conn.(*net.TCPConn); ok {
 			tcp.SetLinger(0) //nolint:errcheck // then it is closed in the other way
 		}
-		conn.Close()
+		conn.Close() //nolint:errcheck // it is broken
 	}
 }
 
@@ -238,7 +238,7 @@ func Change(f func(answer map[string]any)) Fault {
 			return body
 		}
 		f(answer)
-		b, _ := json.Marshal(answer) //nolint:errcheck // it came out of JSON
+		b, _ := json.Marshal(answer)
 		return b
 	})
 }
