@@ -120,7 +120,8 @@ func (n *Node) refreshToken(ctx context.Context, tenant string) {
 func (t *rootToken) tell(ctx context.Context, log *slog.Logger, level slog.Level, message string, err error) {
 	if text := err.Error(); text != t.failed {
 		t.failed = text
-		log.Log(ctx, level, message, slog.String("token", t.where.Label), slog.Any("error", err))
+		log.Log(ctx, level, message, //nolint:sloglint // its two callers have a literal
+			slog.String("token", t.where.Label), slog.Any("error", err))
 	}
 }
 
@@ -143,7 +144,7 @@ func (t *rootToken) use(ctx context.Context, f func(context.Context, custodian.D
 	if err != nil {
 		return err
 	}
-	defer b.Close()
+	defer b.Close() //nolint:errcheck // what was to be done is done
 	return f(ctx, b)
 }
 

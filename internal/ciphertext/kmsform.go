@@ -48,11 +48,11 @@ func (w KMSWrapped) Encode() ([]byte, error) {
 	if err := checkKMS(w.KeyID, w.Version, w.KMSKey, w.Blob, w.Mode == ModeKMS); err != nil {
 		return nil, fmt.Errorf("wrapped key: %w", err)
 	}
-	return w.append(nil), nil
+	return w.bytes(), nil
 }
 
-func (w KMSWrapped) append(dst []byte) []byte {
-	dst = wrapped{WrappedHeader: WrappedHeader{Mode: w.Mode, KeyID: w.KeyID, Version: w.Version}}.append(dst)
+func (w KMSWrapped) bytes() []byte {
+	dst := wrapped{WrappedHeader: WrappedHeader{Mode: w.Mode, KeyID: w.KeyID, Version: w.Version}}.append(nil)
 	return append(appendText(dst, w.KMSKey), w.Blob...)
 }
 
@@ -94,11 +94,11 @@ func (r KMSRecord) Encode() ([]byte, error) {
 	if err := checkKMS(r.KeyID, r.KeyVersion, r.KMSKey, r.Blob, true); err != nil {
 		return nil, fmt.Errorf("record: %w", err)
 	}
-	return r.append(nil), nil
+	return r.bytes(), nil
 }
 
-func (r KMSRecord) append(dst []byte) []byte {
-	dst = append(dst, recordVersion, suiteKMS)
+func (r KMSRecord) bytes() []byte {
+	dst := []byte{recordVersion, suiteKMS}
 	dst = append(dst, r.KeyID[:]...)
 	dst = binary.BigEndian.AppendUint32(dst, r.KeyVersion)
 	return append(appendText(dst, r.KMSKey), r.Blob...)

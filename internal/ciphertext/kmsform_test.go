@@ -97,7 +97,7 @@ func TestKMSFormsRefuse(t *testing.T) {
 			t.Errorf("got %v, want %q", err, want)
 		}
 		// Whoever writes it nevertheless is not read.
-		if _, err := ParseKMSWrapped(w.append(nil)); !errors.Is(err, ErrCorrupt) {
+		if _, err := ParseKMSWrapped(w.bytes()); !errors.Is(err, ErrCorrupt) {
 			t.Errorf("%s: parse: %v", want, err)
 		}
 		r := KMSRecord{RecordHeader{w.KeyID, w.Version}, w.KMSKey, w.Blob}
@@ -107,7 +107,7 @@ func TestKMSFormsRefuse(t *testing.T) {
 		if _, err := r.Encode(); err == nil || err.Error() != "record: "+want {
 			t.Errorf("record: got %v, want %q", err, want)
 		}
-		if _, err := ParseKMSRecord(r.append(nil)); !errors.Is(err, ErrCorrupt) {
+		if _, err := ParseKMSRecord(r.bytes()); !errors.Is(err, ErrCorrupt) {
 			t.Errorf("%s: parse record: %v", want, err)
 		}
 	}

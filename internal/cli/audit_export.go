@@ -86,9 +86,9 @@ func writeCloudTrail(ctx context.Context, w *bufio.Writer, src audit.Source, ori
 				return written, others, fmt.Errorf("%s: entry %d: %w", origin, n.Seq, err)
 			}
 			if written > 0 {
-				w.WriteByte(',')
+				w.WriteByte(',') //nolint:errcheck // Flush tells
 			}
-			w.WriteByte('\n')
+			w.WriteByte('\n') //nolint:errcheck // Flush tells
 			w.Write(line) //nolint:errcheck // Flush tells
 			written++
 		}

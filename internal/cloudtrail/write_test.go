@@ -150,17 +150,27 @@ func TestNamesThatClientsChoseStayWhole(t *testing.T) {
 	r, _ := cloudtrail.FromEntry(entry(&audit.Call{
 		Event: "CreateKey",
 		Request: []audit.Param{
-			{Name: "tags.cost.center", Value: "7"}, {Name: "tags.multiRegion", Value: "true"}, {Name: "tags.operations", Value: "a,b"},
-			{Name: "tagKeys", Value: "a,b"}, {Name: "tagKeys", Value: "c"}, {Name: "operations", Value: "Decrypt,Encrypt"},
-			{Name: "constraints.encryptionContextEquals.a.b", Value: "1"}, {Name: "constraints.encryptionContextEquals.dryRun", Value: "true"},
-			{Name: "constraints.sourceArn", Value: "x"}, {Name: "policySha256", Value: "ab"}, {Name: "policyLength", Value: "12"},
-			{Name: "keyMaterialId", Value: "x"}, {Name: "keyMaterialId", Value: "y"}, {Name: "keyMaterialId", Value: "z"},
+			{Name: "tags.cost.center", Value: "7"},
+			{Name: "tags.multiRegion", Value: "true"},
+			{Name: "tags.operations", Value: "a,b"},
+			{Name: "tagKeys", Value: "a,b"},
+			{Name: "tagKeys", Value: "c"},
+			{Name: "operations", Value: "Decrypt,Encrypt"},
+			{Name: "constraints.encryptionContextEquals.a.b", Value: "1"},
+			{Name: "constraints.encryptionContextEquals.dryRun", Value: "true"},
+			{Name: "constraints.sourceArn", Value: "x"},
+			{Name: "policySha256", Value: "ab"},
+			{Name: "policyLength", Value: "12"},
+			{Name: "keyMaterialId", Value: "x"},
+			{Name: "keyMaterialId", Value: "y"},
+			{Name: "keyMaterialId", Value: "z"},
 		},
 		Response: []audit.Param{{Name: "keyMetadata.keyId", Value: "k"}, {Name: "keyMetadata.multiRegion", Value: "true"}},
 	}))
 	want := map[string]any{
 		"tags": []any{
-			map[string]any{"tagKey": "cost.center", "tagValue": "7"}, map[string]any{"tagKey": "multiRegion", "tagValue": "true"},
+			map[string]any{"tagKey": "cost.center", "tagValue": "7"},
+			map[string]any{"tagKey": "multiRegion", "tagValue": "true"},
 			map[string]any{"tagKey": "operations", "tagValue": "a,b"},
 		},
 		"tagKeys": []any{"a,b", "c"}, "operations": []string{"Decrypt", "Encrypt"},

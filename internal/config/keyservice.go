@@ -138,7 +138,8 @@ func (k KeyService) validateUnseal(v *validation, key string) {
 	v.oneOf(key+".unseal", k.Unseal, UnsealShares, UnsealHalves, UnsealPKCS11)
 	t := k.RootToken
 	for _, s := range []struct{ name, value, what string }{
-		{"library", t.Library, "name the token's PKCS #11 library"}, {"token", t.Token, "name the token by its label"},
+		{"library", t.Library, "name the token's PKCS #11 library"},
+		{"token", t.Token, "name the token by its label"},
 		{"pin_file", t.PINFile, "name a file with the PIN of the token's user"},
 	} {
 		at := key + ".root_token." + s.name

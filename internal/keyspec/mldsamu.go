@@ -3,6 +3,7 @@ package keyspec
 import (
 	"crypto/sha3"
 	"crypto/subtle"
+	"slices"
 )
 
 // This file is ML-DSA.Verify_internal (FIPS 204, algorithm 8) for a given mu, which
@@ -179,10 +180,13 @@ func rejNTT(rho []byte, column, row byte) (a mldsaPoly) {
 	var b [168]byte // the rate, a multiple of 3
 	for i := 0; i < mldsaN; {
 		h.Read(b[:])
-		for j := 0; j < len(b) && i < mldsaN; j += 3 {
-			v := uint32(b[j]) | uint32(b[j+1])<<8 | uint32(b[j+2]&0x7f)<<16
+		for three := range slices.Chunk(b[:], 3) {
+			if i == mldsaN {
+				break
+			}
+			v := uint32(three[0]) | uint32(three[1])<<8 | uint32(three[2]&0x7f)<<16
 			if v < mldsaQ {
-				a[i] = v //nolint:gosec // G602: the loop ends with the polynomial
+				a[i] = v
 				i++
 			}
 		}

@@ -85,15 +85,19 @@ func TestDecodeAccepts(t *testing.T) {
 		check      func(in *everything) bool
 	}{
 		{"nothing of ours", ` { "New": {"a":[1,null,{"b":"c"}]}, "new" : 1 } `, func(in *everything) bool { return reflect.ValueOf(*in).IsZero() }},
-		{"null for everything", `{"KeyId":null,"Plaintext":null,"Limit":null,"ValidTo":null,"Blob":null,"Word":null,"GrantTokens":null,"EncryptionContext":null,"DryRun":null}`,
+		{
+			"null for everything", `{"KeyId":null,"Plaintext":null,"Limit":null,"ValidTo":null,"Blob":null,"Word":null,"GrantTokens":null,"EncryptionContext":null,"DryRun":null}`,
 			func(in *everything) bool {
 				return !in.Plaintext.Present() && !in.Word.Present() && in.Limit == nil && in.ValidTo.IsZero() && in.Blob == nil
-			}},
+			},
+		},
 		{"an empty secret", `{"Plaintext":""}`, func(in *everything) bool { return in.Plaintext.Present() && in.Plaintext.Len() == 0 }},
-		{"base64 with escapes", `{"Plaintext":"\u0059Q=\u003d","Blob":"\/\/\/\/"}`,
+		{
+			"base64 with escapes", `{"Plaintext":"\u0059Q=\u003d","Blob":"\/\/\/\/"}`,
 			func(in *everything) bool {
 				return string(in.Plaintext.Expose()) == "a" && bytes.Equal(in.Blob, []byte{255, 255, 255})
-			}},
+			},
+		},
 		{"a password with escapes", `{"Word":"p\u0061ss\"é"}`, func(in *everything) bool { return string(in.Word.Expose()) == `pass"é` }},
 		{"names in another case, which are others", `{"keyid":"x","KEYID":"y"}`, func(in *everything) bool { return in.KeyID == "" }},
 		{"an empty list", `{"GrantTokens":[]}`, func(in *everything) bool { return len(in.GrantTokens) == 0 }},
