@@ -115,14 +115,14 @@ func TestKMSFormsRefuse(t *testing.T) {
 
 func TestKMSFormsAreNotTakenForOthers(t *testing.T) {
 	t.Parallel()
-	kms := testKMSWrapped().append(nil)
+	kms := testKMSWrapped().bytes()
 	if _, err := ParseWrapped(kms); !errors.Is(err, ErrUnknownVersion) {
 		t.Errorf("KMS's form as local: %v", err)
 	}
 	if _, err := ParseKMSWrapped(mustWrap(t, key32(1), testKeyBinding(), key32(3))); !errors.Is(err, ErrUnknownVersion) {
 		t.Errorf("local form as KMS's: %v", err)
 	}
-	if _, err := ParseRecord(testKMSRecord().append(nil)); !errors.Is(err, ErrUnknownVersion) {
+	if _, err := ParseRecord(testKMSRecord().bytes()); !errors.Is(err, ErrUnknownVersion) {
 		t.Errorf("KMS's record as local: %v", err)
 	}
 	if _, err := ParseKMSRecord(mustSeal(t, key32(1), nil, testBinding(), nil)); !errors.Is(err, ErrUnknownVersion) {
@@ -174,10 +174,10 @@ func TestKMSDigestIsOfItsBindingOnly(t *testing.T) {
 }
 
 func FuzzParseKMSForms(f *testing.F) {
-	f.Add(testKMSWrapped().append(nil))
-	f.Add(KMSWrapped{Mode: ModeKMSReference, KeyID: uuid.UUID{1}, Version: 1, KMSKey: "k"}.append(nil))
-	f.Add(testKMSRecord().append(nil))
-	f.Add(testKMSRecord().append(nil)[:recordHeaderSize+2])
+	f.Add(testKMSWrapped().bytes())
+	f.Add(KMSWrapped{Mode: ModeKMSReference, KeyID: uuid.UUID{1}, Version: 1, KMSKey: "k"}.bytes())
+	f.Add(testKMSRecord().bytes())
+	f.Add(testKMSRecord().bytes()[:recordHeaderSize+2])
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if w, err := ParseKMSWrapped(b); err == nil {
 			if e, err := w.Encode(); err != nil || !bytes.Equal(e, b) {
