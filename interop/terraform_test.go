@@ -158,21 +158,21 @@ func TestTerraform(t *testing.T) {
 	tf.run(t, "terraform plan -out=kms.tfplan")
 	tf.run(t, "terraform apply kms.tfplan")
 	tf.settled(t)
-	s.hasWhatTerraformMade(t, tf, 1, 90, end)
+	s.hasWhatTerraformMade(t, tf, "1", 90, end)
 
 	tf.set("stage", "2")
 	end = end.Add(24*time.Hour + time.Second)
 	tf.set("valid_to", end.Format(time.RFC3339))
 	tf.run(t, "terraform apply -auto-approve")
 	tf.settled(t)
-	s.hasWhatTerraformMade(t, tf, 2, 365, end)
+	s.hasWhatTerraformMade(t, tf, "2", 365, end)
 
 	tf.run(t, "terraform destroy -auto-approve")
 	s.hasNothingButKeysThatEnd(t)
 }
 
 // hasWhatTerraformMade looks at the keys by another client.
-func (s *server) hasWhatTerraformMade(t *testing.T, tf *terraform, stage, period int32, end time.Time) {
+func (s *server) hasWhatTerraformMade(t *testing.T, tf *terraform, stage string, period int32, end time.Time) {
 	t.Helper()
 	ctx, sdk := t.Context(), s.sdk()
 	var found map[string]any
@@ -181,7 +181,7 @@ func (s *server) hasWhatTerraformMade(t *testing.T, tf *terraform, stage, period
 		t.Errorf("data sources gave %v", found)
 	}
 	var opened string
-	if tf.output(t, "opened", &opened); opened != "a password of stage "+string('0'+rune(stage)) {
+	if tf.output(t, "opened", &opened); opened != "a password of stage "+stage {
 		t.Error("aws_kms_secrets opened another ciphertext")
 	}
 	alias := "alias/s3-cde-cmk"
@@ -190,8 +190,8 @@ func (s *server) hasWhatTerraformMade(t *testing.T, tf *terraform, stage, period
 		t.Errorf("rotation %v, each %d days, want each %d", rotation.KeyRotationEnabled, aws.ToInt32(rotation.RotationPeriodInDays), period)
 	}
 	grants := must(sdk.ListGrants(ctx, &kms.ListGrantsInput{KeyId: keyOf(t, sdk, alias)}))(t).Grants
-	if len(grants) != 1 || aws.ToString(grants[0].Name) != "app-"+string('0'+rune(stage)) || grants[0].Constraints.EncryptionContextEquals["tenant"] != "shop" {
-		t.Errorf("got %d grants, want one of stage %d", len(grants), stage)
+	if len(grants) != 1 || aws.ToString(grants[0].Name) != "app-"+stage || grants[0].Constraints.EncryptionContextEquals["tenant"] != "shop" {
+		t.Errorf("got %d grants, want one of stage %s", len(grants), stage)
 	}
 	there := s.sdk(in(otherRegion))
 	replica := must(there.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: aws.String("alias/in-two-regions")}))(t).KeyMetadata
