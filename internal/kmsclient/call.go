@@ -101,7 +101,7 @@ func (c *Client) everywhere(ctx, parent context.Context, op operation, r *route,
 		case e == nil:
 			by = i
 			return nil
-		case e.is(ErrUnreachable) && parent.Err() == nil:
+		case e.is(ErrUnreachable):
 		case i != 0 && len(errs) > 0 && own(e):
 			// A replica has a policy and a state of its own, which say nothing about the key
 			// at home.
@@ -123,6 +123,9 @@ func own(e *Error) bool { return e.is(ErrDenied) || e.is(ErrDisabled) || e.is(Er
 
 // together is the error of a key that no Region could be asked for.
 func together(r *route, order []int, errs []*Error) *Error {
+	if len(errs) == 1 { // there was no time for others
+		return errs[0]
+	}
 	e := *errs[0]
 	var b strings.Builder
 	for n, one := range errs {

@@ -219,7 +219,7 @@ func TestTimeIsSharedAmongRegions(t *testing.T) {
 func TestOneCallAsksAtHomeForAll(t *testing.T) {
 	t.Parallel()
 	s := startService(t)
-	c, k := s.client(t, once), s.replicated(t)
+	c, k := s.client(t, func(o *kmsclient.Options) { o.Attempts = 1 }), s.replicated(t) // with a breaker that stays closed
 	s.here.Set(faultproxy.Reset())
 	c.works(t, k)
 	c.clock.advance(time.Minute)

@@ -3,7 +3,6 @@ package kmsclient_test
 import (
 	"context"
 	"errors"
-	"io"
 	"net/http"
 	"strings"
 	"sync"
@@ -188,11 +187,12 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 	t.Parallel()
 	s := startService(t)
 	c, k := s.client(t), s.newKey(t)
-	s.here.Set(func(w http.ResponseWriter, r *http.Request, _ http.HandlerFunc, _ <-chan struct{}) {
-		io.Copy(io.Discard, r.Body)
-		http.Redirect(w, r, s.there.URL, http.StatusTemporaryRedirect)
-	})
-	is(t, c.encrypt(t, k), kmsclient.ErrUnreachable)
+	for _, status := range []int{http.StatusMovedPermanently, http.StatusFound, http.StatusTemporaryRedirect, http.StatusPermanentRedirect} {
+		s.here.Set(func(w http.ResponseWriter, r *http.Request, _ http.HandlerFunc, _ <-chan struct{}) {
+			http.Redirect(w, r, s.there.URL, status)
+		})
+		is(t, c.encrypt(t, k), kmsclient.ErrUnreachable)
+	}
 	if n := s.there.Asked(""); n != 0 {
 		t.Errorf("%d requests went elsewhere", n)
 	}

@@ -149,7 +149,7 @@ func (r *route) settle(first, by int, probe bool, until time.Time) (moved bool) 
 	switch {
 	case by == 0 && (probe || first != 0):
 		r.serving = 0
-	case by > 0 && by != first && by != was:
+	case by > 0 && by != first:
 		r.serving, r.until = by, until
 	}
 	return r.serving != was
