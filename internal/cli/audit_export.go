@@ -89,7 +89,7 @@ func writeCloudTrail(ctx context.Context, w *bufio.Writer, src audit.Source, ori
 				w.WriteByte(',') //nolint:errcheck // Flush tells
 			}
 			w.WriteByte('\n') //nolint:errcheck // Flush tells
-			w.Write(line) //nolint:errcheck // Flush tells
+			w.Write(line)     //nolint:errcheck // Flush tells
 			written++
 		}
 	}
