@@ -51,4 +51,6 @@ type WrappedKey struct {
 	Mode      Mode
 	Wrapped   []byte // docs/spec/wrapped-key.md
 	CreatedAt Micros
+	ChangedAt Micros // of the state
+	Sealed    uint64 // records sealed under it, at least; updates included
 }

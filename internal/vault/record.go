@@ -131,7 +131,8 @@ type MAC [32]byte
 // Record is one stored row. Sealed is ciphertext; nothing in it is secret.
 type Record struct {
 	Lookup     Lookup
-	Dedupe     *MAC // keyed hash that finds the same card of one customer again; nil in v2
+	Dedupe     *MAC   // keyed hash that finds the same card of one customer again; nil in v2
+	HashedBy   uint32 // version of the tenant's dedupe key; 0 without a keyed hash
 	HolderID   int64
 	Space      Space
 	Kind       Kind
