@@ -260,18 +260,10 @@ func cut(s string, limit int) string {
 	return s + cutMark
 }
 
-// oneLine replaces everything that is not text: control characters, line and
-// paragraph separators, byte order marks, marks that turn the direction of text,
-// invalid UTF-8.
+// oneLine replaces everything that is not text: what steers reports, and invalid
+// UTF-8.
 func oneLine(s string) string {
-	bad := func(r rune) bool {
-		switch {
-		case r == utf8.RuneError, r < ' ', r >= 0x7f && r <= 0x9f, r == '\u2028', r == '\u2029', r == '\ufeff',
-			r >= '\u202a' && r <= '\u202e', r >= '\u2066' && r <= '\u2069':
-			return true
-		}
-		return false
-	}
+	bad := func(r rune) bool { return r == utf8.RuneError || steers(r) }
 	if strings.IndexFunc(s, bad) < 0 {
 		return s
 	}
@@ -281,4 +273,12 @@ func oneLine(s string) string {
 		}
 		return r
 	}, s)
+}
+
+// steers reports whether a character does something to what shows it: control
+// characters, line and paragraph separators, byte order marks, marks that turn the
+// direction of text.
+func steers(r rune) bool {
+	return r < ' ' || r >= 0x7f && r <= 0x9f || r == '\u2028' || r == '\u2029' || r == '\ufeff' ||
+		r >= '\u202a' && r <= '\u202e' || r >= '\u2066' && r <= '\u2069'
 }

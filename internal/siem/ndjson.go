@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"time"
+	"unicode/utf8"
 
 	"cardea/internal/audit"
 	"cardea/internal/detect"
@@ -152,7 +153,22 @@ func appendJSON(b []byte, v any) ([]byte, error) {
 	if err := enc.Encode(v); err != nil {
 		return b, fmt.Errorf("encode event: %w", err)
 	}
-	return append(b, bytes.TrimSuffix(out.Bytes(), []byte("\n"))...), nil
+	return appendSteerless(b, bytes.TrimSuffix(out.Bytes(), []byte("\n"))), nil
+}
+
+// appendSteerless appends JSON in which the characters that oneLine replaces, and
+// that JSON allows as they are, are written as escapes: whoever decodes it gets the
+// same, and whoever prints it is not steered. They can only be inside of strings.
+func appendSteerless(b, encoded []byte) []byte {
+	text := string(encoded)
+	for i, r := range text {
+		if n := utf8.RuneLen(r); n > 0 && r != utf8.RuneError && steers(r) {
+			b = fmt.Appendf(b, `\u%04x`, r)
+		} else {
+			b = append(b, text[i:i+max(n, 1)]...)
+		}
+	}
+	return b
 }
 
 // millis is a time in OCSF's and CEF's unit.

@@ -52,6 +52,10 @@ type operation struct {
 	weight   weight
 }
 
+// ActivityOf is the activity of an operation of the audit log; ActivityUnknown for
+// one that delivery has not been told of.
+func ActivityOf(op string) Activity { return lookup(op).activity }
+
 // lookup gives an operation by its name in the log. An operation that the table
 // does not know is told as one: unknown, and worth a look.
 func lookup(op string) operation {
@@ -72,7 +76,7 @@ func lookup(op string) operation {
 		"kms.get_key_rotation_status", "kms.list_key_rotations", "kms.describe_custom_key_stores",
 		"sts.get_caller_identity":
 		return known(ActivityRead, routine)
-	case "kms.get_parameters_for_import", "log.read":
+	case "kms.get_parameters_for_import", "log.read", "key.verify":
 		return known(ActivityRead, admin)
 	case "kms.create_key", "kms.create_alias", "kms.replicate_key", "kms.create_custom_key_store", "key.create",
 		"custodian.init", "sts.assume_role", "sts.get_session_token":
@@ -82,18 +86,19 @@ func lookup(op string) operation {
 	case "kms.enable_key", "kms.cancel_key_deletion", "kms.update_key_description", "kms.update_alias", "kms.tag_resource",
 		"kms.untag_resource", "kms.enable_key_rotation", "kms.rotate_key_on_demand", "kms.update_primary_region",
 		"kms.update_custom_key_store", "kms.connect_custom_key_store", "kms.finish_connecting_custom_key_store",
-		"kms.rotate_key", "kms.synchronize_multi_region_key", "custodian.part", "custodian.unlock", "custodian.lock", "tenants.load":
+		"kms.rotate_key", "kms.synchronize_multi_region_key", "custodian.part", "custodian.unlock", "custodian.lock", "tenants.load",
+		"key.job", "key.reencrypt", "tenant.resume":
 		return known(ActivityUpdate, admin)
-	case "kms.disable_key", "kms.put_key_policy", "kms.disable_key_rotation", "kms.disconnect_custom_key_store", "custodian.rekey":
+	case "kms.disable_key", "kms.put_key_policy", "kms.disable_key_rotation", "kms.disconnect_custom_key_store", "custodian.rekey", "tenant.suspend":
 		return known(ActivityUpdate, sensitive)
 	case "kms.retire_grant", "kms.revoke_grant", "kms.delete_alias":
 		return known(ActivityDelete, admin)
 	case "kms.schedule_key_deletion", "kms.delete_key", "kms.delete_imported_key_material", "kms.delete_expired_key_material",
-		"kms.delete_custom_key_store":
+		"kms.delete_custom_key_store", "key.retire", "key.shred":
 		return known(ActivityDelete, sensitive)
 	case "card.store", "data.store", "holder.create":
 		return known(ActivityCreate, routine)
-	case "card.retrieve", "data.retrieve", "fingerprint.get", "custodian.status", "health.diagnose":
+	case "card.retrieve", "data.retrieve", "fingerprint.get", "custodian.status", "health.diagnose", "key.list":
 		return known(ActivityRead, routine)
 	case "card.delete", "data.delete", "record.expire":
 		return known(ActivityDelete, routine)
