@@ -24,6 +24,7 @@ var (
 
 	OpHolderCreate = &Operation{Name: "holder.create", Action: "holder:Create", PCI: "10.2.1.7", Kind: "holder", Mutates: true}
 	OpRecordExpire = &Operation{Name: "record.expire", Action: "record:Expire", PCI: "10.2.1.1", Kind: "record", Mutates: true, Sealed: true}
+	OpRecordImport = &Operation{Name: "record.import", Action: "record:Import", PCI: "10.2.1.1", Kind: "record", Mutates: true}
 	OpKeyCreate    = &Operation{Name: "key.create", Action: "key:Create", PCI: "10.2.1.7", Kind: "key", Mutates: true}
 
 	OpCustodianPart   = &Operation{Name: "custodian.part", Action: "custodian:Submit", PCI: "10.2.1.2", Kind: "custodian", Sealed: true}
@@ -45,7 +46,7 @@ func Operations() []*Operation {
 	return []*Operation{
 		OpCardStore, OpCardRetrieve, OpCardDelete, OpFingerprint,
 		OpDataStore, OpDataRetrieve, OpDataDelete,
-		OpHolderCreate, OpRecordExpire, OpKeyCreate,
+		OpHolderCreate, OpRecordExpire, OpRecordImport, OpKeyCreate,
 		OpCustodianPart, OpCustodianUnlock, OpCustodianLock, OpCustodianStatus, OpCustodianInit, OpCustodianRekey,
 		OpDiagnose, OpLogOpen, OpLogClose, OpLogRead, OpTenantsLd,
 	}
