@@ -72,8 +72,7 @@ func (n *Names) role(account, name string) string {
 	return n.roles[account+"/"+name]
 }
 
-// setRole learns the path of a role. Only roles with a path are remembered: the
-// others are called what one would call them anyway.
+// setRole learns the path of a role.
 func (n *Names) setRole(account, name, arn string) {
 	at := account + "/" + name
 	n.mu.RLock()
@@ -329,7 +328,8 @@ func (p *parser) session(e *Event, arn [5][]byte, isARN bool) {
 		e.Principal = p.texts.of(w.issuerARN)
 		if issuer, ok := arnParts(w.issuerARN); ok && string(w.issuerType) == "Root" {
 			e.Principal = p.texts.of(w.issuerARN)
-		} else if at := bytes.LastIndexByte(issuer[4], '/'); ok && at > len("role/")-1 && bytes.HasPrefix(issuer[4], []byte("role/")) {
+		} else if at := bytes.LastIndexByte(issuer[4], '/'); ok && e.Principal != p.lastRole && at > len("role/")-1 && bytes.HasPrefix(issuer[4], []byte("role/")) {
+			p.lastRole = e.Principal
 			p.names.setRole(p.texts.of(issuer[3]), p.texts.of(issuer[4][at+1:]), e.Principal)
 		}
 	case role != nil:

@@ -32,6 +32,8 @@ type parser struct {
 	names *Names
 	scr   []byte // for texts that are put together
 
+	lastRole string // that was told to names last
+
 	seen     uint64 // the members that were there
 	version  []byte
 	who      identityParts
@@ -62,7 +64,7 @@ type identityParts struct {
 }
 
 func (p *parser) clear() {
-	*p = parser{scanner: p.scanner, texts: p.texts, names: p.names, scr: p.scr}
+	*p = parser{scanner: p.scanner, texts: p.texts, names: p.names, scr: p.scr, lastRole: p.lastRole}
 }
 
 // object reads the object that is next. At the top it may be a container of

@@ -17,7 +17,8 @@ const (
 
 // texts keeps the strings that repeat from record to record: names, principals,
 // addresses, agents. A slot holds the last text with its hash, so that memory is
-// bounded whatever comes: hostile texts only push others out.
+// bounded whatever comes: hostile texts only push others out. The zero value keeps
+// nothing.
 type texts struct {
 	seed  maphash.Seed
 	slots []string
@@ -45,7 +46,7 @@ func (t *texts) of(b []byte) string {
 	if len(b) == 0 {
 		return ""
 	}
-	if len(b) > maxInterned {
+	if len(b) > maxInterned || t.slots == nil {
 		return cut(b)
 	}
 	slot := &t.slots[maphash.Bytes(t.seed, b)%stringSlots]
@@ -69,6 +70,9 @@ func cut(b []byte) string {
 
 // one gives the list of one key.
 func (t *texts) one(key string) []string {
+	if t.keys == nil {
+		return []string{key}
+	}
 	slot := &t.keys[maphash.String(t.seed, key)%keySlots]
 	if len(*slot) != 1 || (*slot)[0] != key {
 		*slot = []string{key}
@@ -82,11 +86,24 @@ func (t *texts) context(s *scanner, json []byte) map[string]string {
 	if len(json) < 2 || json[0] != '{' {
 		return nil
 	}
+	if t.pairs == nil {
+		return t.pairsOf(s, json)
+	}
 	hash := maphash.Bytes(t.seed, json)
 	slot := &t.pairs[hash%pairSlots]
 	if slot.hash == hash && slot.of != nil && slot.json == string(json) {
 		return slot.of
 	}
+	m := t.pairsOf(s, json)
+	again := slot.hash == hash
+	*slot = pairs{hash: hash}
+	if again && len(json) <= 4*maxInterned {
+		slot.json, slot.of = string(json), m
+	}
+	return m
+}
+
+func (t *texts) pairsOf(s *scanner, json []byte) map[string]string {
 	const most = 64
 	inner := scanner{b: json, scratch: s.scratch}
 	m := make(map[string]string, min(most, bytes.Count(json, []byte(`":`))))
@@ -105,10 +122,5 @@ func (t *texts) context(s *scanner, json []byte) map[string]string {
 		}
 	}
 	s.scratch = inner.scratch
-	again := slot.hash == hash
-	*slot = pairs{hash: hash}
-	if again && len(json) <= 4*maxInterned {
-		slot.json, slot.of = string(json), m
-	}
 	return m
 }
