@@ -110,12 +110,17 @@ type Merchant struct {
 	CreatedAt time.Time
 }
 
-// Merchants lists merchants by id, those after one, at most limit.
-func (d *DB) Merchants(ctx context.Context, after string, limit int) ([]Merchant, error) {
-	rows, err := d.conn.Query(ctx, `SELECT merchant_id, enc_key, created_at FROM merchant WHERE merchant_id > $1 ORDER BY merchant_id LIMIT $2`, after, limit)
-	return collect(rows, err, "merchant", func(r pgx.CollectableRow) (m Merchant, err error) {
-		return m, r.Scan(&m.ID, &m.Key, &m.CreatedAt)
-	})
+// Merchant returns the merchant or entity with an id, nil if there is none.
+func (d *DB) Merchant(ctx context.Context, id string) (*Merchant, error) {
+	m := &Merchant{ID: id}
+	err := d.conn.QueryRow(ctx, `SELECT enc_key, created_at FROM merchant WHERE merchant_id = $1`, id).Scan(&m.Key, &m.CreatedAt)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return nil, nil //nolint:nilnil // that it has no key of its own is an answer
+	case err != nil:
+		return nil, fmt.Errorf("read table merchant: %w", err)
+	}
+	return m, nil
 }
 
 // CardKey is the primary key of table locker.

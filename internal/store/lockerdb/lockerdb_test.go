@@ -71,8 +71,11 @@ func TestReadsInTheOrderOfKeysAndGoesOn(t *testing.T) {
 	if want := "m-ac-0ref-0 m-ac-0ref-2 m-ac-0ref-4 m-ac-1ref-1 m-ac-1ref-3 m-bc-0ref-0 m-bc-0ref-2 m-bc-0ref-4 m-bc-1ref-1 m-bc-1ref-3"; strings.Join(got, " ") != want {
 		t.Errorf("got %s", strings.Join(got, " "))
 	}
-	if m, err := d.Merchants(t.Context(), "m-a", 10); err != nil || len(m) != 1 || m[0].ID != "m-b" || string(m[0].Key) != "\x01\x02" {
-		t.Errorf("merchants: %+v, %v", m, err)
+	if m, err := d.Merchant(t.Context(), "m-a"); err != nil || m == nil || string(m.Key) != "\x01\x02" || m.CreatedAt.IsZero() {
+		t.Errorf("merchant: %+v, %v", m, err)
+	}
+	if m, err := d.Merchant(t.Context(), "m-c"); err != nil || m != nil {
+		t.Errorf("unknown merchant: %+v, %v", m, err)
 	}
 	if v, err := d.Values(t.Context(), lockerdb.ValueKey{Entity: "m-a", ID: "v"}, 10); err != nil || len(v) != 1 || v[0].Entity != "m-b" || v[0].ExpiresAt != nil {
 		t.Errorf("values: %+v, %v", v, err)
