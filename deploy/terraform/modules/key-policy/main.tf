@@ -25,6 +25,11 @@ locals {
     "kms:GenerateDataKeyPairWithoutPlaintext", "kms:GenerateMac", "kms:VerifyMac", "kms:Sign", "kms:Verify", "kms:DeriveSharedSecret",
   ]
 
+  # Users by name, or by the account with a condition: then their identity policies must allow it as well, and they
+  # need not exist yet.
+  user_principals = var.users_need_identity_policy ? [local.root] : var.users
+  user_condition  = var.users_need_identity_policy ? { "aws:PrincipalArn" = var.users } : null
+
   use_actions = [for a in var.use_actions : "kms:${a}"]
   services    = flatten([for s in var.via_services : [for r in var.regions : "${s}.${r}.amazonaws.com"]])
   pairs       = { for name, values in var.encryption_context : "kms:EncryptionContext:${name}" => values }
@@ -69,9 +74,10 @@ locals {
     length(var.users) > 0 && length(local.services) == 0 ? {
       Sid       = "UseDirectly"
       Effect    = "Allow"
-      Principal = { AWS = var.users }
+      Principal = { AWS = local.user_principals }
       Action    = local.use_actions
       Condition = {
+        ArnEquals    = local.user_condition
         StringEquals = length(local.pairs) > 0 ? local.pairs : null
         Null         = length(var.encryption_context_keys) > 0 ? { for name in var.encryption_context_keys : "kms:EncryptionContext:${name}" => "false" } : null
       }
@@ -79,18 +85,20 @@ locals {
     length(var.users) > 0 && length(local.services) > 0 ? {
       Sid       = "UseThroughServices"
       Effect    = "Allow"
-      Principal = { AWS = var.users }
+      Principal = { AWS = local.user_principals }
       Action    = local.use_actions
       Condition = {
+        ArnEquals    = local.user_condition
         StringEquals = merge({ "kms:ViaService" = local.services, "kms:CallerAccount" = [var.account_id] }, local.pairs)
       }
     } : null,
     var.grants_for_aws_resources && length(var.users) > 0 ? {
       Sid       = "GrantToResourcesOfServices"
       Effect    = "Allow"
-      Principal = { AWS = var.users }
+      Principal = { AWS = local.user_principals }
       Action    = ["kms:CreateGrant", "kms:ListGrants", "kms:RevokeGrant"]
       Condition = {
+        ArnEquals    = local.user_condition
         Bool         = { "kms:GrantIsForAWSResource" = "true" }
         StringEquals = { "kms:ViaService" = local.services, "kms:CallerAccount" = [var.account_id] }
       }
@@ -98,9 +106,9 @@ locals {
     length(var.users) > 0 ? {
       Sid       = "Describe"
       Effect    = "Allow"
-      Principal = { AWS = var.users }
+      Principal = { AWS = local.user_principals }
       Action    = ["kms:DescribeKey"]
-      Condition = {}
+      Condition = { ArnEquals = local.user_condition }
     } : null,
   ]
 

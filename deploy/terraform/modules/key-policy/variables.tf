@@ -65,6 +65,13 @@ variable "users" {
   }
 }
 
+variable "users_need_identity_policy" {
+  description = "Whether users need an identity policy of their own that allows the use as well. They are then named in a condition, and need not exist before the key."
+  type        = bool
+  default     = false
+  nullable    = false
+}
+
 variable "use_actions" {
   description = "What users may do with the key, without the prefix kms:."
   type        = list(string)

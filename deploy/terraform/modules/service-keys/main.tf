@@ -17,17 +17,20 @@ locals {
     files     = { service = "Files", via = [], grants = false, actions = ["Decrypt", "Encrypt", "GenerateDataKey"], context = ["purpose"], spec = "SYMMETRIC_DEFAULT" }
   }
 
+  kinds = { for name, k in var.keys : name => k.kind != null ? k.kind : name }
+
   keys = { for name, k in var.keys : name => {
-    service     = try(local.catalogue[name].service, name)
-    via         = k.via_services != null ? k.via_services : try(local.catalogue[name].via, [])
-    grants      = try(local.catalogue[name].grants, false) && (k.via_services == null ? true : length(k.via_services) > 0)
-    actions     = k.use_actions != null ? k.use_actions : try(local.catalogue[name].actions, local.symmetric)
-    context     = k.encryption_context_keys != null ? k.encryption_context_keys : try(local.catalogue[name].context, [])
-    spec        = k.key_spec != null ? k.key_spec : try(local.catalogue[name].spec, "SYMMETRIC_DEFAULT")
+    service     = try(local.catalogue[local.kinds[name]].service, name)
+    both        = contains(["vault", "vault-mac", "files"], local.kinds[name])
+    via         = k.via_services != null ? k.via_services : try(local.catalogue[local.kinds[name]].via, [])
+    grants      = try(local.catalogue[local.kinds[name]].grants, false) && (k.via_services == null ? true : length(k.via_services) > 0)
+    actions     = k.use_actions != null ? k.use_actions : try(local.catalogue[local.kinds[name]].actions, local.symmetric)
+    context     = k.encryption_context_keys != null ? k.encryption_context_keys : try(local.catalogue[local.kinds[name]].context, [])
+    spec        = k.key_spec != null ? k.key_spec : try(local.catalogue[local.kinds[name]].spec, "SYMMETRIC_DEFAULT")
     rotation    = k.rotation_period_in_days != null ? k.rotation_period_in_days : var.rotation_period_in_days
     window      = k.deletion_window_in_days != null ? k.deletion_window_in_days : var.deletion_window_in_days
     description = k.description != null ? k.description : "${name} of ${var.environment}"
-    pci         = k.pci_scope != null ? k.pci_scope : var.environment == "cde" || startswith(name, "vault")
+    pci         = k.pci_scope != null ? k.pci_scope : var.environment == "cde" || startswith(local.kinds[name], "vault")
   } }
 
   # AWS rotates material of its own, symmetric, in its own HSMs; nothing else.
@@ -44,6 +47,7 @@ module "policy" {
   administrators              = var.administrators
   provisioners                = var.provisioners
   users                       = var.keys[each.key].users
+  users_need_identity_policy  = each.value.both
   use_actions                 = each.value.actions
   via_services                = each.value.via
   grants_for_aws_resources    = each.value.grants

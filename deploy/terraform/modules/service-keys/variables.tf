@@ -35,9 +35,10 @@ variable "environment" {
 }
 
 variable "keys" {
-  description = "The keys by service: rds, ebs, s3, secrets, sns, sqs, vault, vault-mac and files have defaults that fit; any other name is a key for direct use. What is given goes before the default; rotation_period_in_days = 0 is no rotation."
+  description = "The keys by name. kind is what a key is for, by default its name: rds, ebs, s3, secrets, sns, sqs, vault, vault-mac and files have defaults that fit; any other is a key for direct use. What is given goes before the default; rotation_period_in_days = 0 is no rotation."
   type = map(object({
     users                   = list(string)
+    kind                    = optional(string)
     description             = optional(string)
     pci_scope               = optional(bool)
     via_services            = optional(list(string))
