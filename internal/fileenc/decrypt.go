@@ -42,6 +42,8 @@ type DecryptOptions struct {
 	MaxFrame     int // bytes, default DefaultMaxFrame
 	// Progress, if not nil, is called with the bytes of plaintext that were written.
 	Progress func(int64)
+
+	dataKey secret.Bytes // for tests: nobody is asked
 }
 
 // Decrypt writes the plaintext of the message that r has, each frame after it was
