@@ -15,6 +15,7 @@ import (
 // of lower layers, never a sibling. A new package must be put here.
 var layers = [][]string{
 	{"internal/secret"},
+	{"internal/notekey"},
 	{"internal/pan", "internal/iam", "internal/ciphertext", "internal/keyspec", "internal/audit", "internal/httpd"},
 	{"internal/config", "internal/custodian", "internal/sigv4", "internal/cloudtrail", "internal/hyperswitch"},
 	{"internal/vault", "internal/kms", "internal/identity", "internal/kmsclient", "internal/collect", "internal/detect", "internal/ceremony", "internal/approval"},

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
 
+	"cardea/internal/notekey"
 	"cardea/internal/secret"
 )
 
@@ -133,7 +134,7 @@ func TestNewSignerRefuses(t *testing.T) {
 		"not base64":       good[:len(good)-1] + "!",
 		"another key type": strings.Replace(good, "+AQAB", "+AgAB", 1),
 	} {
-		if _, err := NewSigner(secret.Copy([]byte(text))); !errors.Is(err, errSigningKey) || strings.Contains(err.Error(), "AgMEBQYHCAkKCwwNDg8") {
+		if _, err := NewSigner(secret.Copy([]byte(text))); !errors.Is(err, notekey.ErrMalformed) || strings.Contains(err.Error(), "AgMEBQYHCAkKCwwNDg8") {
 			t.Errorf("%s: got %v, want a refusal without the key", name, err)
 		}
 	}
@@ -193,7 +194,7 @@ func TestOpenCheckpointRefuses(t *testing.T) {
 	text, sigs, _ := strings.Cut(string(signed), "\n\n")
 	// sign signs any text, as one who has the key could.
 	sign := func(text string, by *Signer) string {
-		b, err := note.Sign(&note.Note{Text: text}, noteSigner{by})
+		b, err := note.Sign(&note.Note{Text: text}, by.key)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -255,7 +256,7 @@ func TestWitnessSignaturesAreIgnored(t *testing.T) {
 	if !errors.As(err, &u) {
 		t.Fatal(n, err)
 	}
-	both, err := note.Sign(u.Note, noteSigner{witness})
+	both, err := note.Sign(u.Note, witness.key)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -281,7 +282,7 @@ func FuzzOpenCheckpoint(f *testing.F) {
 			t.Errorf("opened %+v", c)
 		}
 		// Signed: what opens is what was signed.
-		signed, err := note.Sign(&note.Note{Text: text}, noteSigner{s})
+		signed, err := note.Sign(&note.Note{Text: text}, s.key)
 		if err != nil {
 			return
 		}
