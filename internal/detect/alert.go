@@ -63,6 +63,9 @@ type Alert struct {
 	Count    int        `json:"count"`              // events that count
 	Evidence []Evidence `json:"evidence"`           // some of them, at most 10
 	Next     string     `json:"next"`               // what to do now
+
+	SuppressedBy string `json:"suppressed_by,omitempty"` // ticket of the approved change that explains it
+	Rules        string `json:"rules"`                   // Rules.Hash: which version of the rules found it
 }
 
 // Baseline is what was usual.
