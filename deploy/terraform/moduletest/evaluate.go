@@ -102,7 +102,7 @@ func (s *scope) setVariables(inputs map[string]cty.Value) error {
 		if v.defaults != nil && !given.IsNull() {
 			given = v.defaults.Apply(given)
 		}
-		value, err := convert.Convert(given, v.Type.WithoutOptionalAttributesDeep())
+		value, err := convert.Convert(given, v.Type)
 		if err != nil {
 			return fmt.Errorf("%s: variable %q: %w", s.m.Dir, name, err)
 		}
