@@ -218,12 +218,12 @@ func TestOnlyItsMachinesTakeTheVaultRole(t *testing.T) {
 	trust := plan(t, "vault-role", `
 account_id       = "111122223333"
 trusted_services = ["ec2.amazonaws.com", "ecs-tasks.amazonaws.com"]
-oidc             = { provider_arn = "arn:aws:iam::111122223333:oidc-provider/oidc.example.com/id/1", issuer = "oidc.example.com/id/1", subject = "system:serviceaccount:cde:vault" }
+oidc             = { provider_arn = "arn:aws:iam::111122223333:oidc-provider/oidc.example.com", issuer = "oidc.example.com", subject = "system:serviceaccount:cde:vault" }
 tenants          = { shop = { key_arn = "`+testKey+`" } }
 `).output(t, iam.TrustPolicy, "trust_json")
-	const provider = "arn:aws:iam::111122223333:oidc-provider/oidc.example.com/id/1"
+	const provider = "arn:aws:iam::111122223333:oidc-provider/oidc.example.com"
 	token := func(sub string) map[string]iam.Value {
-		return map[string]iam.Value{"oidc.example.com/id/1:sub": iam.String(sub), "oidc.example.com/id/1:aud": iam.String("sts.amazonaws.com")}
+		return map[string]iam.Value{"oidc.example.com:sub": iam.String(sub), "oidc.example.com:aud": iam.String("sts.amazonaws.com")}
 	}
 	account := func(id string) map[string]iam.Value { return map[string]iam.Value{"aws:SourceAccount": iam.String(id)} }
 	for what, c := range map[string]struct {
