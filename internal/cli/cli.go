@@ -67,6 +67,10 @@ type commands struct {
 	Audit      auditCommands     `cmd:"" help:"Verify, read and export the audit log."`
 	KMS        kmsCommands       `cmd:"" name:"kms" help:"Ask a running key service how it is, and why it allows or denies."`
 	Identity   identityCommands  `cmd:"" help:"Administer who may use a running key service: accounts, users, roles, policies, access keys."`
+	Encrypt    encryptCommand    `cmd:"" help:"Encrypt a file or stream under keys of AWS KMS or of a key service, as the AWS Encryption SDK does."`
+	Decrypt    decryptCommand    `cmd:"" help:"Decrypt a file or stream that 'cardea encrypt' or an AWS Encryption SDK made."`
+	Rewrap     rewrapCommand     `cmd:"" help:"Put an encrypted file under other keys."`
+	Inspect    inspectCommand    `cmd:"" help:"Show what an encrypted file says of itself: keys, context, algorithms."`
 	Version    versionCommand    `cmd:"" help:"Print version, build and FIPS 140-3 module."`
 	Completion completionCommand `cmd:"" help:"Print a completion script for a shell."`
 }
