@@ -42,6 +42,7 @@ var (
 	answerCertificate = answer{http.StatusForbidden, "TE_00", "Access denied: no client certificate of this tenant"}
 	answerClear       = answer{http.StatusForbidden, "TE_00", "Access denied: custodians are heard on loopback or over TLS only"}
 	answerThrottled   = answer{http.StatusServiceUnavailable, "TE_00", "Key service is busy, try again later"}
+	answerSuspended   = answer{http.StatusForbidden, "TE_00", "Tenant is suspended"}
 	answerConflict    = answer{http.StatusConflict, "TE_03", "requestor_card_reference is in use for other data"}
 	answerToken       = answer{http.StatusUnauthorized, "TE_00", "Custodian is not authenticated"}
 	answerTooMany     = answer{http.StatusTooManyRequests, "TE_00", "Too many attempts"}
@@ -63,6 +64,7 @@ var known = []struct {
 	{vault.ErrUnavailable, answerStore},
 	{vault.ErrDenied, answerDenied},
 	{vault.ErrUnknownTenant, answerBadTenant},
+	{vault.ErrSuspended, answerSuspended},
 	{vault.ErrLocked, answerLocked},
 	{vault.ErrConflict, answerConflict},
 	{vault.ErrCorrupt, answerStored},

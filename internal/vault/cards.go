@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/hmac"
+	"errors"
 	"fmt"
 
 	"cardea/internal/audit"
@@ -120,13 +121,12 @@ func (s *Service) storeCard(ctx context.Context, c *call, r StoreCardRequest) (S
 	if err != nil {
 		return StoreCardResult{}, err
 	}
-	dedupe, err := s.keys.MAC(ctx, tenant.Name, PurposeDedupe,
-		[]byte(kind.String()), []byte(r.Owner.Merchant), []byte(r.Owner.Customer), hashed.Expose())
+	hashes, err := s.hashes.MACs(ctx, tenant.Name, PurposeDedupe, dedupeParts(kind, r.Owner.Merchant, r.Owner.Customer, hashed)...)
 	if err != nil {
 		return StoreCardResult{}, fmt.Errorf("dedupe hash: %w", err)
 	}
 	rec := Record{
-		Dedupe: &dedupe, HolderID: holder.ID, Space: SpaceV1, Kind: kind,
+		Dedupe: &hashes[0].MAC, HashedBy: hashes[0].Version, HolderID: holder.ID, Space: SpaceV1, Kind: kind,
 		Customer: r.Owner.Customer, Reference: r.Reference, CreatedAt: now, ExpiresAt: expires,
 	}
 	if rec.Reference == "" {
@@ -136,7 +136,7 @@ func (s *Service) storeCard(ctx context.Context, c *call, r StoreCardRequest) (S
 	if err := s.seal(ctx, &rec, rec.context(r.Owner, nil), plaintext); err != nil {
 		return StoreCardResult{}, err
 	}
-	return s.insertCard(ctx, c, r.Owner, &rec, plaintext)
+	return s.insertCard(ctx, c, r.Owner, &rec, hashes[1:], plaintext)
 }
 
 func (r *StoreCardRequest) validate() error {
@@ -150,11 +150,15 @@ func (r *StoreCardRequest) validate() error {
 }
 
 // insertCard puts rec unless its card is there already, clearing expired rows out
-// of the way.
-func (s *Service) insertCard(ctx context.Context, c *call, o Owner, rec *Record, plaintext secret.Bytes) (StoreCardResult, error) {
+// of the way. older are the card's hashes under replaced keys, if there are any.
+func (s *Service) insertCard(ctx context.Context, c *call, o Owner, rec *Record, older []VersionMAC, plaintext secret.Bytes) (StoreCardResult, error) {
 	for range storeAttempts {
 		c.names(rec)
-		existing, err := s.put(ctx, c, rec)
+		// The older ones first: a row's hash changes from an older one to the newest.
+		existing, err := s.olderDuplicate(ctx, older)
+		if err == nil && existing == nil {
+			existing, err = s.put(ctx, c, rec)
+		}
 		if err != nil {
 			return StoreCardResult{}, err
 		}
@@ -162,7 +166,7 @@ func (s *Service) insertCard(ctx context.Context, c *call, o Owner, rec *Record,
 			return StoreCardResult{Reference: rec.Reference}, nil
 		}
 		if !existing.expired(s.now()) {
-			return s.duplicate(ctx, c, o, existing, rec, plaintext)
+			return s.duplicate(ctx, c, o, existing, rec, older, plaintext)
 		}
 		if err := s.expire(ctx, existing, o.Tenant, o.Merchant); err != nil {
 			return StoreCardResult{}, err
@@ -180,10 +184,44 @@ func (s *Service) put(ctx context.Context, c *call, rec *Record) (existing *Reco
 	return existing, err
 }
 
+// olderDuplicate finds the row of a card by its hashes under replaced keys.
+func (s *Service) olderDuplicate(ctx context.Context, older []VersionMAC) (*Record, error) {
+	if len(older) == 0 {
+		return nil, nil //nolint:nilnil // as put: nothing stands in the way
+	}
+	d, ok := s.store.(interface {
+		DuplicateOf(ctx context.Context, hashes []MAC) (Record, error)
+	})
+	if !ok {
+		return nil, fmt.Errorf("%w: it does not find cards by the hashes of replaced keys", ErrUnavailable)
+	}
+	hashes := make([]MAC, len(older))
+	for i, h := range older {
+		hashes[i] = h.MAC
+	}
+	r, err := d.DuplicateOf(ctx, hashes)
+	if errors.Is(err, ErrNotFound) {
+		return nil, nil //nolint:nilnil // as above
+	}
+	return &r, err
+}
+
+// isHash says whether a row was found by a hash of rec's card.
+func isHash(found *MAC, rec *Record, older []VersionMAC) bool {
+	if found == nil {
+		return false
+	}
+	is := hmac.Equal(found[:], rec.Dedupe[:])
+	for _, h := range older {
+		is = is || hmac.Equal(found[:], h.MAC[:])
+	}
+	return is
+}
+
 // duplicate compares what is stored with what should have been.
-func (s *Service) duplicate(ctx context.Context, c *call, o Owner, existing, rec *Record, plaintext secret.Bytes) (StoreCardResult, error) {
+func (s *Service) duplicate(ctx context.Context, c *call, o Owner, existing, rec *Record, older []VersionMAC, plaintext secret.Bytes) (StoreCardResult, error) {
 	c.names(existing)
-	if existing.Dedupe == nil || !hmac.Equal(existing.Dedupe[:], rec.Dedupe[:]) {
+	if !isHash(existing.Dedupe, rec, older) {
 		return StoreCardResult{}, fmt.Errorf("requestor_card_reference: %w", ErrConflict)
 	}
 	// Of the row only its reference is not known beforehand.

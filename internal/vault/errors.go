@@ -17,11 +17,12 @@ var (
 	ErrKeyUnavailable = errors.New("key is unavailable")
 	ErrKeyThrottled   = errors.New("key is used too often just now")
 	ErrUnavailable    = errors.New("store is unavailable")
+	ErrSuspended      = errors.New("tenant is suspended by its operator")
 )
 
 // Errors lists every sentinel of this package.
 func Errors() []error {
-	return []error{ErrNotFound, ErrConflict, ErrLocked, ErrUnknownTenant, ErrDenied, ErrCorrupt, ErrKeyUnavailable, ErrKeyThrottled, ErrUnavailable}
+	return []error{ErrNotFound, ErrConflict, ErrLocked, ErrUnknownTenant, ErrDenied, ErrCorrupt, ErrKeyUnavailable, ErrKeyThrottled, ErrUnavailable, ErrSuspended}
 }
 
 // KeyError is an ErrKeyUnavailable or ErrKeyThrottled of which it is known why.
@@ -46,3 +47,19 @@ type ValidationError struct {
 }
 
 func (e *ValidationError) Error() string { return e.Field + ": " + e.Reason }
+
+// ErrKeyFixed is what KeyChanger.Rewrap answers of a key whose material cannot be
+// kept in another way, because it is in a KMS only. It is none of Errors: no client
+// gets to see it.
+var ErrKeyFixed = errors.New("key material cannot be moved")
+
+// Refusal is an operator's request that cannot be done as things stand.
+type Refusal struct {
+	Result string // its code in the audit log: "rows_remain", "job_under_way" …
+	Reason string // what stands in the way and what to do
+}
+
+func (e *Refusal) Error() string { return e.Reason }
+
+// AuditResult is how the audit log calls the refusal.
+func (e *Refusal) AuditResult() string { return e.Result }

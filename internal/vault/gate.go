@@ -119,8 +119,10 @@ func (g *Gate) authorize(who iam.Principal, op *Operation, t Target) error {
 	if t.Tenant == "" || who.Type == iam.TypeSystem {
 		return nil // of the whole node, or of Cardea itself for a tenant that may be configured no more
 	}
-	_, err := g.Tenants.Tenant(t.Tenant)
-	return err
+	if _, err := g.Tenants.Tenant(t.Tenant); err != nil || op.Suspended {
+		return err
+	}
+	return g.Tenants.usable(t.Tenant)
 }
 
 // commit makes a change durable in one transaction with the call's entry, which
@@ -162,7 +164,7 @@ func (c *call) outcome(err error) {
 	}
 	c.entry.Outcome = audit.Failed
 	c.entry.Result = resultOf(err)
-	if errors.Is(err, ErrDenied) || errors.Is(err, ErrUnknownTenant) {
+	if errors.Is(err, ErrDenied) || errors.Is(err, ErrUnknownTenant) || errors.Is(err, ErrSuspended) {
 		c.entry.Outcome = audit.Denied
 	}
 	c.entry.Detail = err.Error()
@@ -196,6 +198,7 @@ var results = []struct {
 	{ErrConflict, "conflict"},
 	{ErrLocked, "locked"},
 	{ErrUnknownTenant, "unknown_tenant"},
+	{ErrSuspended, "suspended"},
 	{ErrDenied, "denied"},
 	{ErrCorrupt, "corrupt"},
 	{ErrKeyUnavailable, "key_unavailable"},

@@ -82,3 +82,13 @@ func (s *Service) knownHolder(ctx context.Context, tenant, name string) (Holder,
 	s.holders.Set(key, h)
 	return h, nil
 }
+
+// forgetHolders makes the next operations look for a tenant's merchants and
+// entities, because one of them has lost its secret.
+func (s *Service) forgetHolders(tenant string) {
+	for k := range s.holders.Keys() {
+		if k.tenant == tenant {
+			s.holders.Invalidate(k)
+		}
+	}
+}

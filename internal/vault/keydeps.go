@@ -44,6 +44,9 @@ type KeyWork interface {
 	// RecordsWithDedupe lists rows of a tenant whose keyed hash is under an older
 	// version of its dedupe key than version.
 	RecordsWithDedupe(ctx context.Context, tenant string, below uint32, after int64, limit int) ([]HeldRecord, error)
+	// CountHashed counts the keyed hashes that a version of the tenant's key for p has
+	// made: of records for PurposeDedupe, of fingerprints for PurposeFingerprint.
+	CountHashed(ctx context.Context, tenant string, p Purpose, version uint32) (int64, error)
 	// DuplicateOf returns the row that has one of the keyed hashes, or ErrNotFound: how
 	// a card is found again while some rows are under an older dedupe key.
 	DuplicateOf(ctx context.Context, hashes []MAC) (Record, error)

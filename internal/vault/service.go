@@ -29,6 +29,20 @@ type Service struct {
 	keys       KeyManager
 	custodians Custodians
 	holders    *otter.Cache[holderKey, Holder]
+	hashes     hasher
+}
+
+// hasher makes keyed hashes under every version of a key that there may be hashes of.
+type hasher interface {
+	MACs(ctx context.Context, tenant string, p Purpose, parts ...[]byte) ([]VersionMAC, error)
+}
+
+// oneVersion is a hasher of a key manager whose keys are never replaced.
+type oneVersion struct{ KeyManager }
+
+func (o oneVersion) MACs(ctx context.Context, tenant string, p Purpose, parts ...[]byte) ([]VersionMAC, error) {
+	m, err := o.MAC(ctx, tenant, p, parts...)
+	return []VersionMAC{{Version: 1, MAC: m}}, err
 }
 
 type holderKey struct{ tenant, name string }
@@ -49,7 +63,11 @@ func NewService(o Options) (*Service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("holder cache: %w", err)
 	}
-	return &Service{Gate: o.Gate, store: o.Store, keys: o.Keys, custodians: o.Custodians, holders: holders}, nil
+	hashes, ok := o.Keys.(hasher)
+	if !ok {
+		hashes = oneVersion{o.Keys}
+	}
+	return &Service{Gate: o.Gate, store: o.Store, keys: o.Keys, custodians: o.Custodians, holders: holders, hashes: hashes}, nil
 }
 
 // Close forgets the merchants and entities in memory and ends the goroutine that
@@ -74,10 +92,13 @@ func RequestID(ctx context.Context) string {
 	return id
 }
 
-// Ready returns nil if the tenant exists and is unlocked, else ErrUnknownTenant
-// or ErrLocked. Transports ask before they read a body.
+// Ready returns nil if the tenant exists, is not suspended and is unlocked, else
+// ErrUnknownTenant, ErrSuspended or ErrLocked. Transports ask before they read a body.
 func (s *Service) Ready(tenant string) error {
 	if _, err := s.Tenants.Tenant(tenant); err != nil {
+		return err
+	}
+	if err := s.Tenants.usable(tenant); err != nil {
 		return err
 	}
 	if !s.custodians.Unlocked(tenant) {

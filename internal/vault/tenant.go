@@ -12,12 +12,14 @@ type Tenant struct {
 	Name        string
 	Mode        Mode
 	LazyHolders bool // an add for an unknown merchant or entity creates it
+	HashesInKMS bool // in ModeKMS: KMS has a key for keyed hashes too
 }
 
 // Tenants is the set of tenants served. It may change at any time; a reader sees
 // the old set or the new one whole.
 type Tenants struct {
-	set atomic.Pointer[map[string]Tenant]
+	set       atomic.Pointer[map[string]Tenant]
+	suspended atomic.Pointer[map[string]string]
 }
 
 // NewTenants starts with ts.
@@ -47,3 +49,28 @@ func (t *Tenants) Tenant(name string) (Tenant, error) {
 
 // Names lists the tenants in order.
 func (t *Tenants) Names() []string { return slices.Sorted(maps.Keys(*t.set.Load())) }
+
+// Suspend makes the tenants of reasons, by name, the ones that are suspended.
+func (t *Tenants) Suspend(reasons map[string]string) {
+	m := maps.Clone(reasons)
+	t.suspended.Store(&m)
+}
+
+// Suspended returns why a tenant is suspended, if it is.
+func (t *Tenants) Suspended(name string) (reason string, is bool) {
+	m := t.suspended.Load()
+	if m == nil {
+		return "", false
+	}
+	reason, is = (*m)[name]
+	return reason, is
+}
+
+// usable is ErrSuspended for a tenant that is suspended. The reason is its
+// operator's, and not for clients.
+func (t *Tenants) usable(name string) error {
+	if _, is := t.Suspended(name); is {
+		return fmt.Errorf("tenant %q: %w", name, ErrSuspended)
+	}
+	return nil
+}
