@@ -50,7 +50,9 @@ func (d *Detector) closeMinute(m *minute) {
 	for _, p := range m.pairs {
 		pairs = append(pairs, p)
 	}
-	slices.SortFunc(pairs, func(a, b *pairMinute) int { return cmp.Or(strings.Compare(a.w.name, b.w.name), strings.Compare(a.k.name, b.k.name)) })
+	slices.SortFunc(pairs, func(a, b *pairMinute) int {
+		return cmp.Or(strings.Compare(a.w.name, b.w.name), strings.Compare(a.k.name, b.k.name))
+	})
 	for _, p := range pairs {
 		d.closePair(m.n, p)
 	}

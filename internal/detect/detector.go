@@ -140,17 +140,37 @@ func (d *Detector) Advance(now time.Time) []Alert {
 	return d.out
 }
 
-// Finish closes everything that is open, as at the end of a batch. Events that
-// come after are late.
+// Finish closes every minute there is and judges the windows that are not full,
+// as at the end of a batch. Nothing is learned from those.
 func (d *Detector) Finish() []Alert {
 	d.out = d.out[:0]
-	if d.begun {
-		d.closeThrough(d.newest + (59-d.newest%60+60)%60)
+	if !d.begun {
+		return nil
 	}
+	d.closeThrough(d.newest)
+	slices.SortFunc(d.active, (*meter).compare)
+	for _, m := range d.active {
+		if m.Five.T.N > 0 {
+			d.judge(m, d.newest, fiveMinutes, m.value(&m.Five), &m.Five.T)
+		}
+		hour := m.Hour
+		hour.T.merge(&m.Five.T)
+		if m.Sets {
+			hour.Set = distinct{}
+			hour.Set.merge(&m.Hour.Set)
+			hour.Set.merge(&m.Five.Set)
+		}
+		if hour.T.N > 0 {
+			d.judge(m, d.newest, oneHour, m.value(&hour), &hour.T)
+		}
+	}
+	d.conclude(d.newest)
 	return d.out
 }
 
-func (d *Detector) lateness() int64 { return int64(time.Duration(d.rules.Engine.Lateness) / time.Minute) }
+func (d *Detector) lateness() int64 {
+	return int64(time.Duration(d.rules.Engine.Lateness) / time.Minute)
+}
 
 func (d *Detector) begin(n int64) {
 	d.begun, d.newest = true, n

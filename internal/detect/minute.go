@@ -9,7 +9,7 @@ import (
 
 // trace is one event, as evidence.
 type trace struct {
-	At                  int64 // Unix nanoseconds
+	At                 int64 // Unix nanoseconds
 	ID, Name, Code, IP string
 }
 
@@ -151,7 +151,7 @@ type minute struct {
 	hits  map[hitRef]*hit
 	logs  map[logRef]*tally
 	put   []cloudtrail.Event // changes of key policies, which are compared in order
-	last  *whoMinute // of the latest event: most come in runs
+	last  *whoMinute         // of the latest event: most come in runs
 	lastP *pairMinute
 	lastL *tally
 	lastR logRef

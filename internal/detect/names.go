@@ -33,8 +33,8 @@ type word struct{ text string }
 type property uint8
 
 const (
-	propNetwork  property = iota // /24 or /48
-	propPlace                    // a named network, private or public
+	propNetwork property = iota // /24 or /48
+	propPlace                   // a named network, private or public
 	propRegion
 	propAgent // family of programs
 	propEndpoint
