@@ -86,6 +86,7 @@ type Reader struct {
 	container bool // the list is a member of an object
 	comma     bool // the list goes on with a comma
 	search    bool // the list is broken: look for the next record
+	whole     int64
 	stats     Stats
 }
 
@@ -122,6 +123,18 @@ func NewReader(src io.Reader, o Options) *Reader {
 func (r *Reader) Reset(src io.Reader) {
 	r.in.Reset(src)
 	*r = Reader{o: r.o, p: r.p, gzip: r.gzip, in: r.in, buf: r.buf}
+}
+
+// Whole gives the length of what was read and is complete: up to the end of a line
+// or of a value that is in no other. Where a source that grows is read up to its end
+// one goes on there.
+func (r *Reader) Whole() int64 { return r.whole }
+
+// here notes that what was read is complete.
+func (r *Reader) here() {
+	if r.state == atTop {
+		r.whole = r.base + int64(r.start)
+	}
 }
 
 // Stats tells what was read so far.
@@ -334,6 +347,7 @@ func (r *Reader) take(got found) bool {
 	case foundRecord, foundContainer:
 	}
 	r.start += r.p.i
+	r.here()
 	return got == foundRecord
 }
 
@@ -387,6 +401,7 @@ func (r *Reader) line() {
 	for {
 		if at := bytes.IndexByte(r.buf[r.start:r.end], '\n'); at >= 0 {
 			r.start += at + 1
+			r.here()
 			return
 		}
 		r.start = r.end
@@ -426,6 +441,7 @@ func (r *Reader) list(e *Event) (bool, error) {
 		if r.container {
 			r.state = inTail
 		}
+		r.here()
 		return false, nil
 	case '{':
 		got, f := r.object(e, false)
@@ -539,6 +555,7 @@ func (r *Reader) tail() error {
 	case '}':
 		r.start++
 		r.state = atTop
+		r.here()
 		return nil
 	case ',':
 		for {

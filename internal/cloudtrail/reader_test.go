@@ -385,3 +385,31 @@ func rate(b *testing.B, records int, bytes int64) {
 	b.ReportMetric(float64(records)/b.Elapsed().Seconds(), "records/s")
 	b.ReportMetric(float64(bytes)*float64(b.N)/b.Elapsed().Seconds()/1e6, "MB/s")
 }
+
+func gunzipReader(b []byte) (string, error) {
+	z, err := gzip.NewReader(bytes.NewReader(b))
+	if err != nil {
+		return "", err
+	}
+	s, err := io.ReadAll(z)
+	return string(s), err
+}
+
+func TestWholeIsWhereToGoOn(t *testing.T) {
+	t.Parallel()
+	line := record(1) + "\n"
+	for src, want := range map[string]int{
+		"": 0, record(1): len(record(1)), line: len(record(1)), line + record(2)[:99]: len(record(1)), line + "x\n" + record(2)[:99]: len(line) + 2,
+		`{"Records":[` + record(1): 0, `{"Records":[` + record(1) + `]`: 0, `{"Records":[` + record(1) + `]}`: len(`{"Records":[`+record(1)) + 2,
+		"[" + record(1) + "]" + line[:50]: len(record(1)) + 2,
+	} {
+		r := cloudtrail.NewReader(strings.NewReader(src), cloudtrail.Options{})
+		var e cloudtrail.Event
+		for r.Read(&e) == nil {
+			continue
+		}
+		if r.Whole() != int64(want) {
+			t.Errorf("%.40q…: got %d, want %d", src, r.Whole(), want)
+		}
+	}
+}
