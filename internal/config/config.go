@@ -67,6 +67,7 @@ type Vault struct {
 	BodyLimitBytes int64          `toml:"body_limit_bytes"`
 	MaxConnections int            `toml:"max_connections"`
 	ShutdownGrace  Duration       `toml:"shutdown_grace"`
+	AdminSocket    string         `toml:"admin_socket" path:"true"` // for operators on this machine
 	TrustedProxies []netip.Prefix `toml:"trusted_proxies"`
 	TLS            TLS            `toml:"tls"`
 }
@@ -161,6 +162,8 @@ type Keys struct {
 	CacheEntries int      `toml:"cache_entries"`
 	KMSGrace     Duration `toml:"kms_grace"` // for how much longer while KMS is out of reach
 	KMSCAFile    string   `toml:"kms_ca_file" path:"true"`
+
+	ReencryptRate int `toml:"reencrypt_rate"` // rows a second that a job moves at most
 }
 
 // Tenant is one tenant of the vault. Start from DefaultTenant.
@@ -174,6 +177,9 @@ type Tenant struct {
 	ReplayWindow         Duration `toml:"replay_window"`          // 0 is off
 
 	LazyHolders bool `toml:"lazy_holders"`
+
+	Cryptoperiod Duration `toml:"cryptoperiod"`  // after which a key is replaced by itself; 0 is never
+	MessageLimit int64    `toml:"message_limit"` // records sealed under a key after which likewise; 0 is none
 
 	Unseal                             string `toml:"unseal"` // UnsealShares, UnsealHalves
 	SealedMasterKeyFile                string `toml:"sealed_master_key_file" path:"true"`

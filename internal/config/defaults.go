@@ -35,7 +35,7 @@ func Default() Config {
 			CustodianLockout:           Duration{30 * time.Minute},
 		},
 		Retention: Retention{SweepInterval: Duration{time.Minute}, SweepBatch: 500},
-		Keys:      Keys{CacheTTL: Duration{5 * time.Minute}, CacheEntries: 10_000, KMSGrace: Duration{15 * time.Minute}},
+		Keys:      Keys{CacheTTL: Duration{5 * time.Minute}, CacheEntries: 10_000, KMSGrace: Duration{15 * time.Minute}, ReencryptRate: 1000},
 		KeyService: KeyService{
 			MaxConnections: 4096,
 			TLS:            TLS{ClientCertificates: ClientCertificatesOff},
@@ -61,7 +61,10 @@ func defaultDatabase() Database {
 
 // DefaultTenant is a tenant of which nothing is said.
 func DefaultTenant() Tenant {
-	return Tenant{Mode: ModeLocal, Envelope: EnvelopePlain, LazyHolders: true, Unseal: UnsealShares, KMS: TenantKMS{Oversize: OversizeRefuse}}
+	return Tenant{
+		Mode: ModeLocal, Envelope: EnvelopePlain, LazyHolders: true, Unseal: UnsealShares, KMS: TenantKMS{Oversize: OversizeRefuse},
+		Cryptoperiod: Duration{365 * 24 * time.Hour}, MessageLimit: 1 << 32,
+	}
 }
 
 // Derive fills in what follows from other settings and is not set itself. Load
@@ -78,6 +81,9 @@ func (c *Config) Derive(hostName string) {
 	}
 	if c.KeyService.SigningKeyFile == "" {
 		c.KeyService.SigningKeyFile = filepath.Join(c.Node.DataDir, "key-service-signing.key")
+	}
+	if c.Vault.AdminSocket == "" {
+		c.Vault.AdminSocket = filepath.Join(c.Node.DataDir, "vault.sock")
 	}
 	if c.KeyService.AdminSocket == "" {
 		c.KeyService.AdminSocket = filepath.Join(c.Node.DataDir, "admin.sock")

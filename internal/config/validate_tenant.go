@@ -27,6 +27,12 @@ func (c Config) validateTenant(v *validation, name string, t Tenant) {
 	case EnvelopePlain:
 		c.validatePlain(v, key, t)
 	}
+	if t.Cryptoperiod.Duration != 0 {
+		v.durationBetween(key+".cryptoperiod", t.Cryptoperiod, 24*time.Hour, 3*365*24*time.Hour) // NIST SP 800-57 part 1, 5.3.6: at most two years and the time to move
+	}
+	if t.MessageLimit != 0 {
+		v.between(key+".message_limit", t.MessageLimit, 1000, 1<<48)
+	}
 	t.validateMasterKey(v, key)
 	t.validateKMS(v, key)
 	c.validateClients(v, key, t)
