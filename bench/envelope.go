@@ -189,6 +189,12 @@ func (inventory) Create(_ context.Context, k vault.WrappedKey) (vault.WrappedKey
 	return k, nil
 }
 
+func (inventory) Rotate(_ context.Context, k vault.WrappedKey, _ string) (vault.WrappedKey, bool, error) {
+	return k, true, nil
+}
+
+func (inventory) Rewrap(context.Context, vault.WrappedKey, []byte) (bool, error) { return true, nil }
+
 // masterKey is a master key without custodians.
 type masterKey struct{ key secret.Bytes }
 

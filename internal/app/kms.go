@@ -21,37 +21,28 @@ import (
 // buildKeys makes the key managers of all modes that the node serves. The key
 // service's own tenant is never in another KMS.
 func (n *Node) buildKeys(cfg config.Config, metrics prometheus.Registerer) (err error) {
-	inventory := vault.NewKeyring(n.gate, n.store)
-	ofMode := func(m vault.Mode) prometheus.Registerer {
-		return prometheus.WrapRegistererWith(prometheus.Labels{"mode": m.String()}, metrics)
+	o := keymanager.Options{
+		Tenants: n.gate.Tenants, Wrappers: []keymanager.Wrapper{keymanager.LocalWrapper(n.keeper)},
+		Inventory: vault.NewKeyring(n.gate, n.store), Now: n.now, TTL: cfg.Keys.CacheTTL.Duration, Grace: cfg.Keys.KMSGrace.Duration,
+		Entries: cfg.Keys.CacheEntries, Metrics: metrics, Logger: n.log,
 	}
-	if n.local, err = keymanager.NewLocal(keymanager.LocalOptions{
-		Masters: n.keeper, Inventory: inventory, Now: n.now,
-		TTL: cfg.Keys.CacheTTL.Duration, Entries: cfg.Keys.CacheEntries, Metrics: ofMode(vault.ModeLocal),
-	}); err != nil {
-		return err
+	var client *kmsclient.Client
+	if _, isKeyService := cfg.Tenants[config.KeyServiceTenant]; !isKeyService {
+		if client, err = kmsclient.New(kmsclient.Options{RootCAFile: cfg.Keys.KMSCAFile, Now: n.now, Logger: n.log, Metrics: metrics}); err != nil {
+			return fmt.Errorf("keys.kms_ca_file: %w", err)
+		}
+		n.kms = &kmsHealth{client: client, now: n.now, last: map[string]kmsState{}}
+		o.Wrappers = append(o.Wrappers, keymanager.KMSWrappers(client, n.kmsTenants, n.now)...)
 	}
-	modes := map[vault.Mode]vault.KeyManager{vault.ModeLocal: n.local}
-	n.keys = keymanager.NewRouter(n.gate.Tenants, modes)
-	if _, isKeyService := cfg.Tenants[config.KeyServiceTenant]; isKeyService {
-		return nil
-	}
-	client, err := kmsclient.New(kmsclient.Options{RootCAFile: cfg.Keys.KMSCAFile, Now: n.now, Logger: n.log, Metrics: metrics})
-	if err != nil {
-		return fmt.Errorf("keys.kms_ca_file: %w", err)
-	}
-	n.kms = &kmsHealth{client: client, now: n.now, last: map[string]kmsState{}}
-	envelope, err := keymanager.NewKMSEnvelope(keymanager.KMSOptions{
-		KMS: client, Tenants: n.kmsTenants, Inventory: inventory, Now: n.now, TTL: cfg.Keys.CacheTTL.Duration,
-		Grace: cfg.Keys.KMSGrace.Duration, Entries: cfg.Keys.CacheEntries, Metrics: ofMode(vault.ModeKMSEnvelope), Logger: n.log,
-	})
+	envelope, err := keymanager.NewEnvelope(o)
 	if err != nil {
 		return err
 	}
-	modes[vault.ModeKMSEnvelope] = envelope
-	modes[vault.ModeKMS] = keymanager.NewDirect(keymanager.DirectOptions{
-		KMS: client, Tenants: n.kmsTenants, Inventory: inventory, Now: n.now, Envelope: envelope,
-	})
+	var direct *keymanager.Direct
+	if client != nil {
+		direct = keymanager.NewDirect(keymanager.DirectOptions{KMS: client, Tenants: n.kmsTenants, Envelope: envelope})
+	}
+	n.keys = keymanager.NewRouter(n.gate.Tenants, envelope, direct)
 	return nil
 }
 

@@ -238,8 +238,8 @@ func TestVaultOnAKeyService(t *testing.T) {
 	}
 }
 
-// TestTenantsMoveToAKMSWhileServed: reload takes up another mode, and what it would
-// spoil is refused.
+// TestTenantsMoveToAKMSWhileServed: reload takes up another mode. What is stored from
+// then on is under a version of the key that is in it; what was is found and opens.
 func TestTenantsMoveToAKMSWhileServed(t *testing.T) {
 	url, admin := keyService(t)
 	cfg := config.Default()
@@ -261,8 +261,14 @@ func TestTenantsMoveToAKMSWhileServed(t *testing.T) {
 	}
 	mustCall(t, a, "acme", "/data/retrieve", `{"merchant_id":"m","merchant_customer_id":"c","card_reference":"r1"}`, "4111")
 	mustCall(t, a, "new", "/data/add", fmt.Sprintf(card, "r2", "5555555555554444"), "r2")
-	if status, answer := call(t, a, "acme", "/data/add", fmt.Sprintf(card, "r2", "5555555555554444")); status != http.StatusInternalServerError {
-		t.Errorf("stored under a key of the former mode: %d %s", status, answer)
+	mustCall(t, a, "acme", "/data/add", fmt.Sprintf(card, "r2", "5555555555554444"), "r2")
+	mustCall(t, a, "acme", "/data/add", fmt.Sprintf(card, "r3", "4111111111111111"), "r1") // the same card as before
+	for ref, number := range map[string]string{"r1": "4111", "r2": "5555"} {
+		mustCall(t, a, "acme", "/data/retrieve", fmt.Sprintf(`{"merchant_id":"m","merchant_customer_id":"c","card_reference":"%s"}`, ref), number)
+	}
+	w, err := a.Vault().store.ActiveKey(t.Context(), "acme", "m", vault.PurposeRecord)
+	if err != nil || w.Mode != vault.ModeKMSEnvelope || w.Version != 2 {
+		t.Errorf("%v: version %d in mode %s", err, w.Version, w.Mode)
 	}
 	if got := a.Vault().gate.Tenants.Names(); !slices.Equal(got, []string{"acme", "new"}) {
 		t.Errorf("tenants %v", got)

@@ -36,7 +36,6 @@ type Node struct {
 	gate       *vault.Gate
 	ceremonies *vault.Ceremonies
 	keeper     *custodian.Keeper
-	local      *keymanager.Envelope // of mode local, one of keys
 	keys       *keymanager.Router
 	kms        *kmsHealth // nil in the key service
 	kmsTenants *keymanager.KMSTenants

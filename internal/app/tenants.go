@@ -49,7 +49,18 @@ func (n *Node) applyTenants(ctx context.Context, cfg config.Config) error {
 	}
 	before := n.gate.Tenants.Names()
 	n.applyKMS(keys)
+	modes := map[string]vault.Mode{}
+	for _, name := range before {
+		if t, err := n.gate.Tenants.Tenant(name); err == nil {
+			modes[name] = t.Mode
+		}
+	}
 	n.gate.Tenants.Replace(domain...)
+	for _, t := range domain {
+		if was, known := modes[t.Name]; known && was != t.Mode {
+			n.keys.Forget(t.Name) // and make the next keys in the new mode at once
+		}
+	}
 	for _, name := range before {
 		if _, stays := cfg.Tenants[name]; !stays {
 			n.keeper.Remove(name)
@@ -117,7 +128,7 @@ func (n *Node) takeUp(ctx context.Context, name string, seal custodian.Source) e
 		}
 	}
 	if !n.keeper.Unlocked(name) { // perhaps since now: the seal may be of another master key
-		n.local.Forget(name)
+		n.keys.ForgetMode(name, vault.ModeLocal)
 		n.forget()
 	}
 	return nil

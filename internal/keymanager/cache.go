@@ -15,22 +15,33 @@ import (
 	"cardea/internal/vault"
 )
 
-// loadTimeout bounds the load of a key. A load belongs to all who wait for it,
-// so it does not end with the request that began it.
-const loadTimeout = 30 * time.Second
-
-// clearKey is a key in clear with the number of those who use it. The cache is
-// one of them; whoever gives it up last wipes it.
-type clearKey struct {
+// versionName names a key version and what it is for: a key that a record names must
+// not be one that makes keyed hashes.
+type versionName struct {
+	tenant  string
 	id      vault.KeyID
 	version uint32
-	key     secret.Bytes
-	users   atomic.Int64
-	fresh   atomic.Int64 // until when it is used without asking again, in ns since the epoch; with a grace only
+	purpose vault.Purpose
 }
 
-func newClearKey(id vault.KeyID, version uint32, key secret.Bytes) *clearKey {
-	k := &clearKey{id: id, version: version, key: key}
+func nameOf(w vault.WrappedKey) versionName { return versionName{w.Tenant, w.ID, w.Version, w.Purpose} }
+
+// clearKey is a key in clear, or where a key is that stays in a KMS, with the
+// number of those who use it. The cache is one of them; whoever gives it up last
+// wipes it.
+type clearKey struct {
+	versionName
+	mode   vault.Mode // what unwrapped it
+	key    secret.Bytes
+	kmsKey string // instead of key
+	users  atomic.Int64
+	fresh  atomic.Int64  // until when it is used without asking again, in ns since the epoch
+	sealed atomic.Uint64 // records, since they were last counted
+	counts *counts
+}
+
+func newClearKey(w vault.WrappedKey, key secret.Bytes, kmsKey string, counts *counts) *clearKey {
+	k := &clearKey{versionName: nameOf(w), mode: w.Mode, key: key, kmsKey: kmsKey, counts: counts}
 	k.users.Store(1)
 	return k
 }
@@ -51,36 +62,47 @@ func (k *clearKey) acquire() bool {
 func (k *clearKey) release() {
 	if k.users.Add(-1) == 0 {
 		k.key.Destroy()
+		k.counts.take(k)
 	}
 }
 
+// counts are of records sealed under keys that have left the cache.
+type counts struct {
+	mu   sync.Mutex // guards left
+	left map[vault.KeyVersion]uint64
+}
+
+func (c *counts) take(k *clearKey) {
+	n := k.sealed.Swap(0)
+	if n == 0 {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.left == nil {
+		c.left = map[vault.KeyVersion]uint64{}
+	}
+	c.left[vault.KeyVersion{ID: k.id, Version: k.version}] += n
+}
+
+func (c *counts) drain() map[vault.KeyVersion]uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	left := c.left
+	c.left = nil
+	return left
+}
+
 // keyCache holds keys in clear, bounded in number and time. N callers that miss
-// one key at once load it once, and one that gives up does not fail the others.
-// With a grace a key whose time is over stays for that much longer, to be used
-// only if it cannot be loaded again because what unwraps it is out of reach.
-type keyCache[K comparable] struct {
-	keys    *otter.Cache[K, *clearKey]
-	limits  cacheLimits
-	m       lookups
-	running sync.WaitGroup // loads
-
-	mu     sync.Mutex // guards all below and what is in loads; taken before the cache's own locks
-	loads  map[K]*load
-	closed bool
+// one key at once load it once. With a grace a key whose time is over stays for that
+// much longer, to be used only if it cannot be loaded again because what unwraps it
+// is out of reach.
+type keyCache struct {
+	keys   *otter.Cache[versionName, *clearKey]
+	limits cacheLimits
+	m      lookups
+	loads  flights[versionName, *clearKey]
 }
-
-// load is a key on its way, for all who wait for it.
-type load struct {
-	waiting int // who will get the key
-	cancel  context.CancelFunc
-	over    bool
-	done    chan struct{} // closed when it is over
-	key     *clearKey     // acquired once for each who waited
-	err     error
-}
-
-// finder finds and unwraps a key. The caller owns the key.
-type finder func(context.Context) (*clearKey, error)
 
 // cacheLimits are how many keys a cache holds and for how long.
 type cacheLimits struct {
@@ -90,138 +112,104 @@ type cacheLimits struct {
 	inGrace    func(error) // told why a key is used past its time
 }
 
+// graceOf is for how much longer than its time a key stays. What this process unwraps
+// itself needs none.
+func (l cacheLimits) graceOf(m vault.Mode) time.Duration {
+	if m == vault.ModeLocal {
+		return 0
+	}
+	return l.grace
+}
+
 // graceRetry is how often a key past its time is tried to be loaded again.
 const graceRetry = 5 * time.Second
 
-func newKeyCache[K comparable](l cacheLimits, m lookups) (*keyCache[K], error) {
-	keys, err := otter.New(&otter.Options[K, *clearKey]{
-		MaximumSize:      l.entries,
-		ExpiryCalculator: otter.ExpiryWriting[K, *clearKey](l.ttl + l.grace),
-		OnAtomicDeletion: func(e otter.DeletionEvent[K, *clearKey]) { e.Value.release() },
+func newKeyCache(l cacheLimits, m lookups) (*keyCache, error) {
+	keys, err := otter.New(&otter.Options[versionName, *clearKey]{
+		MaximumSize: l.entries,
+		ExpiryCalculator: otter.ExpiryWritingFunc(func(e otter.Entry[versionName, *clearKey]) time.Duration {
+			return l.ttl + l.graceOf(e.Value.mode)
+		}),
+		OnAtomicDeletion: func(e otter.DeletionEvent[versionName, *clearKey]) { e.Value.release() },
 	})
 	if err != nil {
 		return nil, fmt.Errorf("key cache: %w", err)
 	}
-	return &keyCache[K]{keys: keys, limits: l, m: m, loads: map[K]*load{}}, nil
+	return &keyCache{keys: keys, limits: l, m: m, loads: flights[versionName, *clearKey]{
+		share: func(k *clearKey, n int) { k.users.Add(int64(n)) }, drop: (*clearKey).release,
+	}}, nil
 }
 
 // get returns the key, acquired; the caller releases it. find is called if the
-// key is not there and not on its way. usable is asked once the key is in the
-// cache: if it returns an error, the key leaves the cache again, so that nothing
-// stays that whoever calls forget meanwhile could not see.
-func (c *keyCache[K]) get(ctx context.Context, name K, find finder, usable func() error) (*clearKey, error) {
-	if k := c.present(name); k != nil {
+// key is not there and not on its way, or not usable any more. usable is asked once
+// the key is in the cache: if it returns an error, the key leaves the cache again, so
+// that nothing stays that whoever calls forget meanwhile could not see.
+func (c *keyCache) get(ctx context.Context, name versionName, find func(context.Context) (*clearKey, error), usable func(*clearKey) error) (*clearKey, error) {
+	present := func() (*clearKey, bool) {
+		k := c.present(name)
+		if k != nil && usable(k) != nil { // as it was unwrapped; it may be wrapped otherwise by now
+			c.keys.Invalidate(name)
+			k.release()
+			k = nil
+		}
+		return k, k != nil
+	}
+	if k, ok := present(); ok {
 		c.m.hit.Inc()
 		return k, nil
 	}
-	k, l := c.join(ctx, name, find, usable)
-	if k != nil {
+	k, found, err := c.loads.do(ctx, name, present, func(ctx context.Context) (*clearKey, error) { return c.load(ctx, name, find, usable) })
+	if found {
 		c.m.hit.Inc()
-		return k, nil
+	} else {
+		c.m.miss.Inc()
 	}
-	c.m.miss.Inc()
-	select {
-	case <-l.done:
-		return l.key, l.err
-	case <-ctx.Done():
-		c.leave(name, l)
-		return nil, fmt.Errorf("wait for key: %w", context.Cause(ctx))
-	}
+	return k, err
 }
 
 // present returns the key, acquired, if it is there and its time is not over.
-func (c *keyCache[K]) present(name K) *clearKey {
+func (c *keyCache) present(name versionName) *clearKey {
 	k, ok := c.keys.GetIfPresent(name)
-	if !ok || c.limits.grace > 0 && c.limits.now().UnixNano() >= k.fresh.Load() || !k.acquire() {
+	if !ok || c.limits.graceOf(k.mode) > 0 && !k.isFresh(c.limits.now()) || !k.acquire() {
 		return nil
 	}
 	return k
 }
 
-// join makes the caller one of those who wait for the key, or returns the key if
-// a load has ended since the caller looked.
-func (c *keyCache[K]) join(ctx context.Context, name K, find finder, usable func() error) (*clearKey, *load) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closed {
-		l := &load{done: make(chan struct{}), over: true, err: errClosed}
-		close(l.done)
-		return nil, l
-	}
-	l, ok := c.loads[name]
-	if !ok {
-		if k := c.present(name); k != nil {
-			return k, nil
-		}
-		// What ends the load is its timeout, or that nobody waits for it any more.
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), loadTimeout)
-		l = &load{cancel: cancel, done: make(chan struct{})}
-		c.loads[name] = l
-		c.running.Go(func() { c.run(ctx, name, l, find, usable) })
-	}
-	l.waiting++
-	return nil, l
-}
+func (k *clearKey) isFresh(now time.Time) bool { return now.UnixNano() < k.fresh.Load() }
 
-// leave undoes join. The last one to leave ends the load.
-func (c *keyCache[K]) leave(name K, l *load) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if l.over {
-		if l.key != nil {
-			l.key.release()
-		}
-		return
+// put makes a key that was just made or unwrapped the cache's, and reports why it
+// did not stay there. The caller has acquired it besides.
+func (c *keyCache) put(k *clearKey, usable func(*clearKey) error) error {
+	k.fresh.Store(c.limits.now().Add(c.limits.ttl).UnixNano())
+	c.keys.Set(k.versionName, k)
+	err := usable(k)
+	if err != nil {
+		c.keys.Invalidate(k.versionName)
 	}
-	if l.waiting--; l.waiting == 0 {
-		l.cancel()
-		delete(c.loads, name)
-	}
-}
-
-func (c *keyCache[K]) run(ctx context.Context, name K, l *load, find finder, usable func() error) {
-	defer l.cancel()
-	k, err := c.load(ctx, name, find)
-	if err == nil {
-		defer k.release() // by then each of those who wait has his own
-		if err = usable(); err != nil {
-			c.keys.Invalidate(name)
-		}
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.loads[name] == l {
-		delete(c.loads, name)
-	}
-	if l.err = err; err == nil {
-		k.users.Add(int64(l.waiting))
-		l.key = k
-	}
-	l.over = true
-	close(l.done)
+	return err
 }
 
 // load finds a key and puts it into the cache, or if that cannot be done now
 // takes the one that is there past its time. The key is acquired.
-func (c *keyCache[K]) load(ctx context.Context, name K, find finder) (*clearKey, error) {
-	k, err := protect(ctx, find)
+func (c *keyCache) load(ctx context.Context, name versionName, find func(context.Context) (*clearKey, error), usable func(*clearKey) error) (*clearKey, error) {
+	k, err := find(ctx)
 	if err == nil {
 		k.acquire()
-		k.fresh.Store(c.limits.now().Add(c.limits.ttl).UnixNano())
-		c.keys.Set(name, k)
+		if err = c.put(k, usable); err != nil {
+			k.release()
+			return nil, err
+		}
 		return k, nil
-	}
-	if c.limits.grace == 0 {
-		return nil, err
 	}
 	old, ok := c.keys.GetIfPresent(name)
 	switch {
-	case !ok:
+	case !ok || c.limits.graceOf(old.mode) == 0:
 	case !unreachable(err):
 		if errors.Is(err, vault.ErrKeyUnavailable) || errors.Is(err, vault.ErrCorrupt) {
 			c.keys.Invalidate(name) // refused for good: no grace later on either
 		}
-	case old.acquire():
+	case usable(old) == nil && old.acquire():
 		old.fresh.Store(c.limits.now().Add(graceRetry).UnixNano())
 		c.m.grace.Inc()
 		c.limits.inGrace(err)
@@ -236,29 +224,19 @@ func unreachable(err error) bool {
 	return ok && k.Result == resultUnreachable
 }
 
-// protect makes an error of a panic, which on this goroutine would end the process.
-func protect(ctx context.Context, find finder) (k *clearKey, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			k, err = nil, fmt.Errorf("%w: panic while loading it: %v", vault.ErrKeyUnavailable, r)
-		}
-	}()
-	return find(ctx)
-}
-
-// forget drops the keys whose name matches. What has expired, but is not wiped
-// yet, it cannot see.
-func (c *keyCache[K]) forget(match func(K) bool) {
-	for name := range c.keys.Keys() {
-		if match(name) {
+// forget drops the keys that match. What has expired, but is not wiped yet, it
+// cannot see.
+func (c *keyCache) forget(match func(*clearKey) bool) {
+	for name, k := range c.keys.All() {
+		if match(k) {
 			c.keys.Invalidate(name)
 		}
 	}
 }
 
-// wipe drops the keys whose name matches, expired or not. If there are expired
-// ones it drops all keys, since it cannot tell whose they are.
-func (c *keyCache[K]) wipe(match func(K) bool) {
+// wipe drops the keys that match, expired or not. If there are expired ones it
+// drops all keys, since it cannot tell whose they are.
+func (c *keyCache) wipe(match func(*clearKey) bool) {
 	c.forget(match)
 	visible := 0
 	for range c.keys.Keys() {
@@ -269,18 +247,9 @@ func (c *keyCache[K]) wipe(match func(K) bool) {
 	}
 }
 
-// errClosed is what a closed cache answers.
-var errClosed = fmt.Errorf("%w: the key manager is closed", vault.ErrKeyUnavailable)
-
 // close wipes all keys, ends all loads and waits for them.
-func (c *keyCache[K]) close() {
-	c.mu.Lock()
-	c.closed = true
-	for _, l := range c.loads {
-		l.cancel()
-	}
-	c.mu.Unlock()
-	c.running.Wait()
+func (c *keyCache) close() {
+	c.loads.close()
 	c.keys.InvalidateAll()
 	c.keys.StopAllGoroutines()
 }

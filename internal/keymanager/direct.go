@@ -2,12 +2,9 @@ package keymanager
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"sync"
-	"time"
 
 	"github.com/google/uuid"
 
@@ -20,41 +17,21 @@ import (
 // maxDirect is the longest plaintext that AWS KMS encrypts, in bytes.
 const maxDirect = 4096
 
-// referenceTTL is how long a node uses what it knows of the inventory.
-const referenceTTL = 5 * time.Minute
-
 // DirectOptions are what a Direct is made of. All are required.
 type DirectOptions struct {
-	KMS       kmsclient.KMS
-	Tenants   *KMSTenants
-	Inventory Inventory
-	Now       func() time.Time
-	// Envelope is the key manager of mode aws_kms_envelope: for records that are too
-	// long, and for the keyed hashes of tenants without a MAC key.
-	Envelope vault.KeyManager
+	KMS     kmsclient.KMS
+	Tenants *KMSTenants
+	// Envelope has KMSWrappers among its own. It keeps the references to keys in KMS, and
+	// takes records that are too long for KMS.
+	Envelope *Envelope
 }
 
-// Direct has AWS KMS encrypt each record and make each keyed hash: it has no key of
-// any kind, only references to those in KMS. Each operation is a call, or two. It
-// is safe for concurrent use.
-type Direct struct {
-	o DirectOptions
-
-	mu   sync.Mutex // guards refs
-	refs map[any]reference
-}
-
-// reference is a key in the inventory that KMS keeps.
-type reference struct {
-	tenant  string
-	id      vault.KeyID
-	version uint32
-	kmsKey  string
-	until   time.Time
-}
+// Direct has AWS KMS encrypt each record: it has no key of any kind, only references
+// to those in KMS. Each operation is a call. It is safe for concurrent use.
+type Direct struct{ o DirectOptions }
 
 // NewDirect makes a Direct.
-func NewDirect(o DirectOptions) *Direct { return &Direct{o: o, refs: map[any]reference{}} }
+func NewDirect(o DirectOptions) *Direct { return &Direct{o: o} }
 
 // Seal implements vault.KeyManager.
 func (d *Direct) Seal(ctx context.Context, c vault.RecordContext, plaintext secret.Bytes) (vault.Sealed, error) {
@@ -73,10 +50,11 @@ func (d *Direct) Seal(ctx context.Context, c vault.RecordContext, plaintext secr
 	case n == 0:
 		return vault.Sealed{}, &vault.ValidationError{Field: field(c.Kind), Reason: "must not be empty"} // to KMS either
 	}
-	ref, err := d.active(ctx, c.Tenant, vault.PurposeDirect, keys.Key.ID)
+	ref, err := d.o.Envelope.active(ctx, activeName{c.Tenant, "", vault.PurposeDirect})
 	if err != nil {
 		return vault.Sealed{}, err
 	}
+	defer ref.release()
 	in, err := recordContext(c, ref.id, ref.version)
 	if err != nil {
 		return vault.Sealed{}, err
@@ -85,6 +63,12 @@ func (d *Direct) Seal(ctx context.Context, c vault.RecordContext, plaintext secr
 	if err != nil {
 		return vault.Sealed{}, kmsError(err)
 	}
+	return sealedBy(keys, ref, blob, arn)
+}
+
+// sealedBy is the record that KMS has answered with. It refuses what could not be
+// opened later.
+func sealedBy(keys KMSKeys, ref *clearKey, blob []byte, arn string) (vault.Sealed, error) {
 	if _, err := keys.opens(arn); err != nil {
 		return vault.Sealed{}, err
 	}
@@ -93,6 +77,7 @@ func (d *Direct) Seal(ctx context.Context, c vault.RecordContext, plaintext secr
 	if err != nil {
 		return vault.Sealed{}, fmt.Errorf("answer of KMS: %w: %w", vault.ErrKeyUnavailable, err)
 	}
+	ref.sealed.Add(1)
 	return vault.Sealed{Mode: vault.ModeKMS, Key: ref.id, KeyVersion: ref.version, Blob: b}, nil
 }
 
@@ -109,33 +94,77 @@ func field(k vault.Kind) string {
 
 // Open implements vault.KeyManager.
 func (d *Direct) Open(ctx context.Context, c vault.RecordContext, s vault.Sealed) (secret.Bytes, error) {
-	if s.Mode != vault.ModeKMS {
-		return secret.Bytes{}, fmt.Errorf("record names mode %d, which no key manager here opens: %w", s.Mode, vault.ErrCorrupt)
-	}
-	if err := checkHolderSecret(c); err != nil {
-		return secret.Bytes{}, err
-	}
-	keys, err := d.o.Tenants.of(c.Tenant)
+	r, under, in, err := d.stored(ctx, c, s)
 	if err != nil {
 		return secret.Bytes{}, err
-	}
-	r, err := ciphertext.ParseKMSRecord(s.Blob)
-	if err != nil || r.KeyID != uuid.UUID(s.Key) || r.KeyVersion != s.KeyVersion {
-		return secret.Bytes{}, fmt.Errorf("record is not as it was sealed: %w", errors.Join(vault.ErrCorrupt, err))
-	}
-	if err := d.known(ctx, c.Tenant, s.Key, s.KeyVersion); err != nil {
-		return secret.Bytes{}, err
-	}
-	under, err := keys.opens(r.KMSKey)
-	if err != nil {
-		return secret.Bytes{}, fmt.Errorf("record %w", err)
-	}
-	in, err := recordContext(c, s.Key, s.KeyVersion)
-	if err != nil {
-		return secret.Bytes{}, fmt.Errorf("%w: %w", vault.ErrCorrupt, err)
 	}
 	p, err := d.o.KMS.Decrypt(ctx, under, r.Blob, in)
 	return p, kmsError(err)
+}
+
+// stored is a record as it is stored, the KMS key that opens it and its context.
+func (d *Direct) stored(ctx context.Context, c vault.RecordContext, s vault.Sealed) (r ciphertext.KMSRecord, under kmsclient.Key, in map[string]string, err error) {
+	if s.Mode != vault.ModeKMS {
+		return r, under, nil, fmt.Errorf("record names mode %d, which no key manager here opens: %w", s.Mode, vault.ErrCorrupt)
+	}
+	if err := checkHolderSecret(c); err != nil {
+		return r, under, nil, err
+	}
+	keys, err := d.o.Tenants.of(c.Tenant)
+	if err != nil {
+		return r, under, nil, err
+	}
+	if r, err = ciphertext.ParseKMSRecord(s.Blob); err != nil || r.KeyID != uuid.UUID(s.Key) || r.KeyVersion != s.KeyVersion {
+		return r, under, nil, fmt.Errorf("record is not as it was sealed: %w", errors.Join(vault.ErrCorrupt, err))
+	}
+	ref, err := d.o.Envelope.ofRecord(ctx, versionName{c.Tenant, s.Key, s.KeyVersion, vault.PurposeDirect})
+	if err != nil {
+		return r, under, nil, err
+	}
+	mode := ref.mode
+	ref.release()
+	if mode != vault.ModeKMS {
+		return r, under, nil, fmt.Errorf("record names key %s, which is no reference to a KMS key: %w", s.Key, vault.ErrCorrupt)
+	}
+	if under, err = keys.opens(r.KMSKey); err != nil {
+		return r, under, nil, fmt.Errorf("record %w", err)
+	}
+	if in, err = recordContext(c, s.Key, s.KeyVersion); err != nil {
+		return r, under, nil, fmt.Errorf("%w: %w", vault.ErrCorrupt, err)
+	}
+	return r, under, in, nil
+}
+
+// Reseal has KMS re-encrypt a record under the tenant's present key, so that its
+// plaintext does not leave KMS. It reports false if KMS cannot do that, because the
+// two keys are reached in different ways.
+func (d *Direct) Reseal(ctx context.Context, c vault.RecordContext, s vault.Sealed) (vault.Sealed, bool, error) {
+	r, from, fromContext, err := d.stored(ctx, c, s)
+	if err != nil {
+		return vault.Sealed{}, true, err
+	}
+	keys, err := d.o.Tenants.of(c.Tenant)
+	if err != nil {
+		return vault.Sealed{}, true, err
+	}
+	if to := keys.Key; from.Region != to.Region || from.Endpoint != to.Endpoint || from.Profile != to.Profile || from.FIPS != to.FIPS {
+		return vault.Sealed{}, false, nil
+	}
+	ref, err := d.o.Envelope.active(ctx, activeName{c.Tenant, "", vault.PurposeDirect})
+	if err != nil {
+		return vault.Sealed{}, true, err
+	}
+	defer ref.release()
+	toContext, err := recordContext(c, ref.id, ref.version)
+	if err != nil {
+		return vault.Sealed{}, true, err
+	}
+	blob, arn, err := d.o.KMS.ReEncrypt(ctx, from, r.Blob, fromContext, keys.Key, toContext)
+	if err != nil {
+		return vault.Sealed{}, true, kmsError(err)
+	}
+	sealed, err := sealedBy(keys, ref, blob, arn)
+	return sealed, true, err
 }
 
 // recordContext is the encryption context of a record (docs/spec/record.md).
@@ -149,156 +178,4 @@ func recordContext(c vault.RecordContext, id vault.KeyID, version uint32) (map[s
 		"tenant": c.Tenant, "purpose": "record", "holder": holderDigest(c.Tenant, c.Holder),
 		"record": hex.EncodeToString(row[:]), "binding": hex.EncodeToString(digest[:]),
 	}, nil
-}
-
-// MAC implements vault.KeyManager.
-func (d *Direct) MAC(ctx context.Context, tenant string, p vault.Purpose, parts ...[]byte) (vault.MAC, error) {
-	keys, err := d.o.Tenants.of(tenant)
-	if err != nil {
-		return vault.MAC{}, err
-	}
-	if keys.MAC.ID == "" {
-		return d.o.Envelope.MAC(ctx, tenant, p, parts...)
-	}
-	if p != vault.PurposeDedupe && p != vault.PurposeFingerprint {
-		return vault.MAC{}, fmt.Errorf("keyed hash under a %s key: a key has one purpose only", p)
-	}
-	if _, err := d.active(ctx, tenant, p, keys.MAC.ID); err != nil {
-		return vault.MAC{}, err
-	}
-	sum, err := d.o.KMS.GenerateMAC(ctx, keys.MAC, macMessage(tenant, p, parts))
-	if err != nil {
-		return vault.MAC{}, kmsError(err)
-	}
-	if len(sum) != len(vault.MAC{}) {
-		return vault.MAC{}, fmt.Errorf("KMS made a MAC of %d bytes, want %d: %w", len(sum), len(vault.MAC{}), vault.ErrKeyUnavailable)
-	}
-	return vault.MAC(sum), nil
-}
-
-// macMessage is what KMS makes the MAC of (docs/spec/wrapped-key.md). Tenants and
-// purposes may share a KMS key.
-func macMessage(tenant string, p vault.Purpose, parts [][]byte) []byte {
-	inner := ciphertext.Context("cardea "+string(p)+" v1", parts...)
-	defer secret.Wipe(inner) // the parts may hold a card number
-	digest := sha256.Sum256(inner)
-	return ciphertext.Context("cardea kms mac v1", []byte(tenant), []byte(p), digest[:])
-}
-
-type referenceName struct {
-	tenant  string
-	purpose vault.Purpose
-	kmsKey  string
-}
-
-// active returns the reference to the tenant's KMS key for a purpose, making it if
-// there is none. One that names another KMS key, or a key of another mode, is an
-// error: under it other values would come out.
-func (d *Direct) active(ctx context.Context, tenant string, p vault.Purpose, kmsKey string) (reference, error) {
-	name := referenceName{tenant, p, kmsKey}
-	if ref, ok := d.cached(name); ok {
-		return ref, nil
-	}
-	w, err := d.o.Inventory.Active(ctx, tenant, "", p)
-	if errors.Is(err, vault.ErrNotFound) {
-		w, err = d.create(ctx, tenant, p, kmsKey)
-	}
-	if err != nil {
-		return reference{}, fmt.Errorf("%s key: %w", p, err)
-	}
-	ref, err := referenceOf(w, tenant, p)
-	if err != nil {
-		return reference{}, err
-	}
-	if w.State != vault.KeyActive {
-		return reference{}, fmt.Errorf("key %s is %s, and there is no active one: %w", w.ID, w.State, vault.ErrKeyUnavailable)
-	}
-	if !sameKMSKey(ref.kmsKey, kmsKey) {
-		return reference{}, &vault.KeyError{Result: "key_not_configured", Err: fmt.Errorf(
-			"the tenant's %s key is KMS key %s, but %s is configured: keys cannot be moved yet, set the former back: %w",
-			p, ref.kmsKey, kmsKey, vault.ErrKeyUnavailable)}
-	}
-	d.keep(name, ref)
-	return ref, nil
-}
-
-func (d *Direct) create(ctx context.Context, tenant string, p vault.Purpose, kmsKey string) (vault.WrappedKey, error) {
-	w := vault.WrappedKey{
-		ID: vault.NewKeyID(), Tenant: tenant, Purpose: p, Version: 1,
-		State: vault.KeyActive, Mode: vault.ModeKMS, CreatedAt: vault.MicrosOf(d.o.Now()),
-	}
-	var err error
-	w.Wrapped, err = ciphertext.KMSWrapped{Mode: ciphertext.ModeKMSReference, KeyID: uuid.UUID(w.ID), Version: 1, KMSKey: kmsKey}.Encode()
-	if err != nil {
-		return w, err
-	}
-	return d.o.Inventory.Create(ctx, w)
-}
-
-type referenceID struct {
-	tenant  string
-	id      vault.KeyID
-	version uint32
-}
-
-// known returns nil if the inventory has the reference that a record names.
-func (d *Direct) known(ctx context.Context, tenant string, id vault.KeyID, version uint32) error {
-	name := referenceID{tenant, id, version}
-	if _, ok := d.cached(name); ok {
-		return nil
-	}
-	w, err := d.o.Inventory.ByID(ctx, id, version)
-	switch {
-	case errors.Is(err, vault.ErrNotFound):
-		return fmt.Errorf("record names key %s version %d, which is not in the inventory: %w", id, version, vault.ErrCorrupt)
-	case err != nil:
-		return fmt.Errorf("key %s: %w", id, err)
-	case w.State == vault.KeyDestroyed:
-		return fmt.Errorf("key %s is destroyed: %w", id, vault.ErrKeyUnavailable)
-	}
-	ref, err := referenceOf(w, tenant, vault.PurposeDirect)
-	if err != nil {
-		return err
-	}
-	d.keep(name, ref)
-	return nil
-}
-
-func referenceOf(w vault.WrappedKey, tenant string, p vault.Purpose) (reference, error) {
-	if w.Tenant != tenant || w.Holder != "" || w.Purpose != p {
-		return reference{}, fmt.Errorf("inventory has key %s for something else than it was asked for: %w", w.ID, vault.ErrCorrupt)
-	}
-	if w.Mode != vault.ModeKMS {
-		return reference{}, otherMode(w, vault.ModeKMS)
-	}
-	r, err := ciphertext.ParseKMSWrapped(w.Wrapped)
-	if err != nil || r.Mode != ciphertext.ModeKMSReference || r.KeyID != uuid.UUID(w.ID) || r.Version != w.Version {
-		return reference{}, fmt.Errorf("key %s is no reference to a KMS key: %w", w.ID, errors.Join(vault.ErrCorrupt, err))
-	}
-	return reference{tenant: tenant, id: w.ID, version: w.Version, kmsKey: r.KMSKey}, nil
-}
-
-func (d *Direct) cached(name any) (reference, bool) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	ref, ok := d.refs[name]
-	return ref, ok && d.o.Now().Before(ref.until)
-}
-
-func (d *Direct) keep(name any, ref reference) {
-	ref.until = d.o.Now().Add(referenceTTL)
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.refs[name] = ref
-}
-
-// Forget makes the next operation of a tenant look into the inventory.
-func (d *Direct) Forget(tenant string) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for name, ref := range d.refs {
-		if ref.tenant == tenant {
-			delete(d.refs, name)
-		}
-	}
 }

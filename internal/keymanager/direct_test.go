@@ -31,7 +31,7 @@ func TestDirectHoldsNoKey(t *testing.T) {
 			t.Errorf("%v, purpose %s, %+v", err, k.Purpose, w)
 		}
 	}
-	if _, err := n.direct.MAC(t.Context(), "acme", vault.PurposeDedupe, []byte("x")); err != nil {
+	if _, err := n.router(vault.ModeKMS).MAC(t.Context(), "acme", vault.PurposeDedupe, []byte("x")); err != nil {
 		t.Fatal(err)
 	}
 	if n.kms.calls["GenerateDataKey"] != 0 || len(keysInClear(n.envelope)) != 0 {
@@ -50,7 +50,7 @@ func TestDirectMACIsOfTenantPurposeAndParts(t *testing.T) {
 		for _, p := range parts {
 			all = append(all, []byte(p))
 		}
-		m, err := n.direct.MAC(t.Context(), tenant, p, all...)
+		m, err := n.router(vault.ModeKMS).MAC(t.Context(), tenant, p, all...)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -76,7 +76,7 @@ func TestDirectMACIsOfTenantPurposeAndParts(t *testing.T) {
 		}
 	}
 	const want = "keyed hash under a record key: a key has one purpose only"
-	if _, err := n.direct.MAC(t.Context(), "acme", vault.PurposeRecord); err == nil || err.Error() != want {
+	if _, err := n.router(vault.ModeKMS).MAC(t.Context(), "acme", vault.PurposeRecord); err == nil || err.Error() != want {
 		t.Errorf("got %v", err)
 	}
 }
@@ -85,17 +85,17 @@ func TestDirectWithoutAMACKeyMakesHashesInTheEnvelope(t *testing.T) {
 	t.Parallel()
 	n := newKMSNode(t)
 	n.setKeys("acme", func(k *KMSKeys) { k.MAC = kmsclient.Key{} })
-	if _, err := n.direct.MAC(t.Context(), "acme", vault.PurposeDedupe, []byte("x")); err != nil {
+	if _, err := n.router(vault.ModeKMS).MAC(t.Context(), "acme", vault.PurposeDedupe, []byte("x")); err != nil {
 		t.Fatal(err)
 	}
 	if n.kms.calls["GenerateMac"] != 0 || n.kms.calls["GenerateDataKey"] != 1 {
 		t.Errorf("calls %v", n.kms.calls)
 	}
-	// A MAC key that comes later would make other hashes of the same numbers.
+	// A MAC key that comes later would make other hashes of the same numbers: it is for
+	// Rotate to take it up.
 	n.setKeys("acme")
-	_, err := n.direct.MAC(t.Context(), "acme", vault.PurposeDedupe, []byte("x"))
-	if !errors.Is(err, vault.ErrKeyUnavailable) || !strings.Contains(err.Error(), "is in mode aws_kms_envelope, not aws_kms: keys cannot be moved between modes yet, set the tenant's mode back") {
-		t.Errorf("got %v", err)
+	if _, err := n.router(vault.ModeKMS).MAC(t.Context(), "acme", vault.PurposeDedupe, []byte("x")); err != nil || n.kms.calls["GenerateMac"] != 0 {
+		t.Errorf("got %v, calls %v", err, n.kms.calls)
 	}
 }
 
@@ -133,24 +133,32 @@ func TestDirectRefusesWhatKMSDoesNotTake(t *testing.T) {
 	}
 }
 
-func TestDirectNoticesAnotherKey(t *testing.T) {
+func TestDirectTakesUpAnotherKey(t *testing.T) {
 	t.Parallel()
 	n := newKMSNode(t)
+	r := n.router(vault.ModeKMS)
 	c := card("acme", "m")
-	s := mustSeal(t, n.direct, c)
-	if _, err := n.direct.MAC(t.Context(), "acme", vault.PurposeDedupe, []byte("x")); err != nil {
+	s := mustSeal(t, r, c)
+	before, err := r.MAC(t.Context(), "acme", vault.PurposeDedupe, []byte("x"))
+	if err != nil {
 		t.Fatal(err)
 	}
 	n.setKeys("acme", func(k *KMSKeys) { k.Key.ID, k.Previous, k.MAC.ID = testKeyThen, []string{testKey}, testKeyThen })
-	_, err := n.direct.Seal(t.Context(), c, text())
-	if want := "the tenant's direct key is KMS key " + testKey + ", but " + testKeyThen + " is configured: keys cannot be moved yet, set the former back"; !errors.Is(err, vault.ErrKeyUnavailable) || !strings.HasPrefix(err.Error(), want) {
-		t.Errorf("seal: got %v", err)
+	r.Forget("acme")
+	next := mustSeal(t, r, c)
+	if next.Key != s.Key || next.KeyVersion != 2 || countEntries(t, n.inv.store, "key.rotate", "rotated") != 1 {
+		t.Errorf("sealed under version %d of %s", next.KeyVersion, next.Key)
 	}
-	_, err = n.direct.MAC(t.Context(), "acme", vault.PurposeDedupe, []byte("x"))
-	if want := "the tenant's dedupe key is KMS key " + testMACKey; !errors.Is(err, vault.ErrKeyUnavailable) || !strings.HasPrefix(err.Error(), want) {
+	mustOpen(t, r, c, s)
+	mustOpen(t, r, c, next)
+	_, err = r.MAC(t.Context(), "acme", vault.PurposeDedupe, []byte("x"))
+	if want := "keyed hashes are made by KMS key " + testMACKey + ", which is neither the tenant's kms.mac_key_id nor among its kms.previous_key_ids"; !errors.Is(err, vault.ErrKeyUnavailable) || !strings.HasPrefix(err.Error(), want) {
 		t.Errorf("MAC: got %v", err)
 	}
-	mustOpen(t, n.direct, c, s)
+	n.setKeys("acme", func(k *KMSKeys) { k.Key.ID, k.Previous, k.MAC.ID = testKeyThen, []string{testKey, testMACKey}, testKeyThen })
+	if again, err := r.MAC(t.Context(), "acme", vault.PurposeDedupe, []byte("x")); err != nil || again != before {
+		t.Errorf("other hash under the key from before: %v", err)
+	}
 }
 
 func TestDirectLooksIntoTheInventory(t *testing.T) {
@@ -161,10 +169,10 @@ func TestDirectLooksIntoTheInventory(t *testing.T) {
 		msg    string
 	}{
 		"destroyed":       {func(k *vault.WrappedKey) { k.State = vault.KeyDestroyed }, vault.ErrKeyUnavailable, "is destroyed"},
-		"of another":      {func(k *vault.WrappedKey) { k.Tenant = "beta" }, vault.ErrCorrupt, "for something else"},
-		"for another":     {func(k *vault.WrappedKey) { k.Purpose = vault.PurposeDedupe }, vault.ErrCorrupt, "for something else"},
+		"of another":      {func(k *vault.WrappedKey) { k.Tenant = "beta" }, vault.ErrCorrupt, "is not for it"},
+		"for another":     {func(k *vault.WrappedKey) { k.Purpose = vault.PurposeDedupe }, vault.ErrCorrupt, "is not for it"},
 		"not a reference": {func(k *vault.WrappedKey) { k.Wrapped = []byte("x") }, vault.ErrCorrupt, "is no reference to a KMS key"},
-		"in local mode":   {func(k *vault.WrappedKey) { k.Mode = vault.ModeLocal }, vault.ErrKeyUnavailable, "is in mode local, not aws_kms"},
+		"in local mode":   {func(k *vault.WrappedKey) { k.Mode = vault.ModeLocal }, vault.ErrCorrupt, "does not unwrap under the master key"},
 	} {
 		n := newKMSNode(t)
 		c := card("acme", "m")
@@ -187,25 +195,33 @@ func TestDirectLooksIntoTheInventory(t *testing.T) {
 }
 
 func TestDirectKeepsReferencesForATimeOnly(t *testing.T) {
-	t.Parallel()
-	n, now := newKMSNode(t), time.Unix(1_700_000_000, 0)
-	n.direct.o.Now = func() time.Time { return now }
-	c := card("acme", "m")
-	s := mustSeal(t, n.direct, c)
-	for range 10 {
-		mustOpen(t, n.direct, c, s)
+	bubble(t, func(t *testing.T) {
+		n := newKMSNode(t)
+		c := card("acme", "m")
+		s := mustSeal(t, n.direct, c)
+		n.restart(t)
+		defer n.envelope.Close()
+		n.inv.active.Store(0)
+		for range 10 {
+			mustOpen(t, n.direct, c, s)
+			mustSeal(t, n.direct, c)
+		}
+		if n.inv.active.Load() != 1 || n.inv.byID.Load() != 1 {
+			t.Errorf("%d and %d looks into the inventory", n.inv.active.Load(), n.inv.byID.Load())
+		}
+		time.Sleep(nameLife)
 		mustSeal(t, n.direct, c)
-	}
-	if n.inv.active.Load() != 1 || n.inv.byID.Load() != 1 {
-		t.Errorf("%d and %d looks into the inventory", n.inv.active.Load(), n.inv.byID.Load())
-	}
-	now = now.Add(referenceTTL)
-	mustOpen(t, n.direct, c, s)
-	n.direct.Forget("beta")
-	mustOpen(t, n.direct, c, s)
-	n.direct.Forget("acme")
-	mustOpen(t, n.direct, c, s)
-	if got := n.inv.byID.Load(); got != 3 {
-		t.Errorf("%d looks into the inventory, want 3", got)
-	}
+		if n.inv.active.Load() != 2 {
+			t.Errorf("%d looks for the active reference, want one more", n.inv.active.Load())
+		}
+		time.Sleep(5*time.Minute + 2*time.Second)
+		mustOpen(t, n.direct, c, s)
+		n.envelope.Forget("beta")
+		mustOpen(t, n.direct, c, s)
+		n.envelope.Forget("acme")
+		mustOpen(t, n.direct, c, s)
+		if got := n.inv.byID.Load(); got != 3 {
+			t.Errorf("%d looks into the inventory, want 3", got)
+		}
+	})
 }

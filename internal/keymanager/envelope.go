@@ -1,9 +1,9 @@
 // Package keymanager protects records: it has the ways in which a tenant's keys
-// may be kept, each a vault.KeyManager. In an [Envelope] branch keys are wrapped
-// by something better kept: in [NewLocal] a tenant master key that custodians
-// unseal, in [NewKMSEnvelope] a key in AWS KMS. With [Direct] AWS KMS encrypts each
-// record itself. A [Router] joins them: it seals in the tenant's mode and opens
-// whatever mode a record is of.
+// may be kept. In an [Envelope] branch keys are wrapped by something better kept: a
+// tenant master key that custodians unseal, a key in AWS KMS, in an HSM or in
+// Hyperswitch's encryption service. With [Direct] AWS KMS encrypts each record
+// itself. A [Router] joins them: it seals in the tenant's mode and opens whatever
+// mode a record is of, changes keys, and moves records from one to another.
 //
 // Keys in clear live only in a bounded cache; they are wiped when they leave it,
 // once the last operation that uses them is over.
@@ -24,18 +24,23 @@ import (
 	"cardea/internal/vault"
 )
 
-// Wrapper is what wraps an Envelope's branch keys. It is safe for concurrent use.
+// Wrapper is what wraps the keys of one mode. It is safe for concurrent use.
 type Wrapper interface {
 	// Mode is what records and keys are marked with.
 	Mode() vault.Mode
-	// Usable returns nil if the tenant's keys may be used now, else an error that
-	// wraps vault.ErrLocked or vault.ErrUnknownTenant. Every operation asks, so it must
-	// be fast: it asks nobody else.
+	// Usable returns nil if the tenant's keys of this mode may be used now, else an
+	// error that wraps vault.ErrLocked, vault.ErrUnknownTenant or vault.ErrKeyUnavailable.
+	// Every operation asks, so it must be fast: it asks nobody else.
 	Usable(tenant string) error
-	// Generate makes the 32 bytes of the key that w names, and wraps them.
+	// Current reports whether w, of this mode, is wrapped by what wraps new keys.
+	Current(w vault.WrappedKey) bool
+	// Generate makes the 32 bytes of the key that w names, and wraps them. There is no
+	// key if it stays in a KMS.
 	Generate(ctx context.Context, w vault.WrappedKey) (wrapped []byte, key secret.Bytes, err error)
-	// Unwrap gives them back. Errors wrap those of vault.KeyManager and read on after
-	// the key's id: "does not unwrap under …".
+	// Wrap wraps a key that there is already, under the name w.
+	Wrap(ctx context.Context, w vault.WrappedKey, key secret.Bytes) (wrapped []byte, err error)
+	// Unwrap gives back what Generate made or Wrap was given. Errors wrap those of
+	// vault.KeyManager and read on after the key's id: "does not unwrap under …".
 	Unwrap(ctx context.Context, w vault.WrappedKey) (secret.Bytes, error)
 }
 
@@ -44,39 +49,37 @@ type Inventory interface {
 	Active(ctx context.Context, tenant, holder string, p vault.Purpose) (vault.WrappedKey, error)
 	ByID(ctx context.Context, id vault.KeyID, version uint32) (vault.WrappedKey, error)
 	Create(ctx context.Context, k vault.WrappedKey) (vault.WrappedKey, error)
+	Rotate(ctx context.Context, k vault.WrappedKey, reason string) (vault.WrappedKey, bool, error)
+	Rewrap(ctx context.Context, k vault.WrappedKey, was []byte) (bool, error)
 }
 
-// Options are what an Envelope is made of. Wrapper, Inventory and Now are required.
+// Options are what an Envelope is made of. Wrappers, Inventory and Now are required.
 type Options struct {
-	Wrapper   Wrapper
+	// Tenants say in which mode new keys are made. If it is nil, all are made in that of
+	// the first wrapper.
+	Tenants   *vault.Tenants
+	Wrappers  []Wrapper // one a mode
 	Inventory Inventory
 	Now       func() time.Time
 	TTL       time.Duration // how long a key may stay in clear; default 5 min, at most 1 h
-	Grace     time.Duration // for how much longer while what unwraps it is out of reach; default none, at most 1 h
-	Entries   int           // keys in clear that seal, and as many that open, at the most; default 100,000
+	Grace     time.Duration // for how much longer while what unwraps it is out of reach, but never in mode local; default none, at most 1 h
+	Entries   int           // keys in clear, and as many names, at the most; default 100,000
 	Metrics   prometheus.Registerer
 	Logger    *slog.Logger // default discards
 }
 
-// Envelope protects records under branch keys, which a Wrapper wraps. It is safe
-// for concurrent use.
+// Envelope protects records under branch keys, each of which is wrapped by the
+// Wrapper of its own mode. It is safe for concurrent use.
 type Envelope struct {
-	wrapper   Wrapper
+	tenants   *vault.Tenants
+	only      vault.Mode // without tenants
+	wrappers  map[vault.Mode]Wrapper
 	inventory Inventory
 	now       func() time.Time
-	active    *keyCache[activeName] // by what they are for
-	byID      *keyCache[versionName]
-}
-
-type activeName struct {
-	tenant, holder string
-	purpose        vault.Purpose
-}
-
-type versionName struct {
-	tenant  string
-	id      vault.KeyID
-	version uint32
+	log       *slog.Logger
+	names     *nameCache
+	keys      *keyCache
+	counts    *counts
 }
 
 // NewEnvelope makes an Envelope.
@@ -99,19 +102,23 @@ func NewEnvelope(o Options) (*Envelope, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
+	e := &Envelope{
+		tenants: o.Tenants, only: o.Wrappers[0].Mode(), wrappers: map[vault.Mode]Wrapper{},
+		inventory: o.Inventory, now: o.Now, log: o.Logger, counts: &counts{},
+	}
+	for _, w := range o.Wrappers {
+		e.wrappers[w.Mode()] = w
+	}
 	limits := cacheLimits{entries: o.Entries, ttl: o.TTL, grace: o.Grace, now: o.Now, inGrace: func(err error) {
 		o.Logger.Warn("key is used past its time, what unwraps it is out of reach", slog.Duration("grace", o.Grace), slog.Any("error", err))
 	}}
 	m := newCacheMetrics(o.Metrics)
-	active, err := newKeyCache[activeName](limits, m.of("active"))
-	if err != nil {
+	var err error
+	if e.names, err = newNameCache(o.Entries, m.of("active")); err != nil {
 		return nil, err
 	}
-	byID, err := newKeyCache[versionName](limits, m.of("version"))
-	if err != nil {
-		return nil, err
-	}
-	return &Envelope{wrapper: o.Wrapper, inventory: o.Inventory, now: o.Now, active: active, byID: byID}, nil
+	e.keys, err = newKeyCache(limits, m.of("version"))
+	return e, err
 }
 
 // Seal implements vault.KeyManager.
@@ -119,7 +126,7 @@ func (e *Envelope) Seal(ctx context.Context, c vault.RecordContext, plaintext se
 	if err := checkHolderSecret(c); err != nil {
 		return vault.Sealed{}, err
 	}
-	k, err := e.activeKey(ctx, c.Tenant, branchHolder(c), vault.PurposeRecord)
+	k, err := e.active(ctx, activeName{c.Tenant, branchHolder(c), vault.PurposeRecord})
 	if err != nil {
 		return vault.Sealed{}, err
 	}
@@ -128,18 +135,21 @@ func (e *Envelope) Seal(ctx context.Context, c vault.RecordContext, plaintext se
 	if err != nil {
 		return vault.Sealed{}, err
 	}
-	return vault.Sealed{Mode: e.wrapper.Mode(), Key: k.id, KeyVersion: k.version, Blob: blob}, nil
+	k.sealed.Add(1)
+	return vault.Sealed{Mode: k.mode, Key: k.id, KeyVersion: k.version, Blob: blob}, nil
 }
 
-// Open implements vault.KeyManager.
+// Open implements vault.KeyManager. Whatever mode the record was sealed in, its key
+// may have been wrapped anew since: what unwraps it is of the mode that the
+// inventory has for it.
 func (e *Envelope) Open(ctx context.Context, c vault.RecordContext, s vault.Sealed) (secret.Bytes, error) {
-	if s.Mode != e.wrapper.Mode() {
+	if _, ok := e.wrappers[s.Mode]; !ok || s.Mode == vault.ModeKMS {
 		return secret.Bytes{}, fmt.Errorf("record names mode %d, which no key manager here opens: %w", s.Mode, vault.ErrCorrupt)
 	}
 	if err := checkHolderSecret(c); err != nil {
 		return secret.Bytes{}, err
 	}
-	k, err := e.keyByID(ctx, c, s.Key, s.KeyVersion)
+	k, err := e.ofRecord(ctx, versionName{c.Tenant, s.Key, s.KeyVersion, vault.PurposeRecord})
 	if err != nil {
 		return secret.Bytes{}, err
 	}
@@ -152,48 +162,108 @@ func (e *Envelope) Open(ctx context.Context, c vault.RecordContext, s vault.Seal
 	return p, err
 }
 
-// MAC implements vault.KeyManager.
-func (e *Envelope) MAC(ctx context.Context, tenant string, p vault.Purpose, parts ...[]byte) (vault.MAC, error) {
-	if p != vault.PurposeDedupe && p != vault.PurposeFingerprint {
-		return vault.MAC{}, fmt.Errorf("keyed hash under a %s key: a key has one purpose only", p)
-	}
-	k, err := e.activeKey(ctx, tenant, "", p)
-	if err != nil {
-		return vault.MAC{}, err
-	}
-	defer k.release()
-	return ciphertext.MAC(k.key, "cardea "+string(p)+" v1", parts...)
-}
-
 // Forget wipes the keys of a tenant at once, because it was locked or suspended;
 // one that is in use just now, when its user is done with it. Call it after the
 // master key is gone: a key whose load began before does not stay either.
 func (e *Envelope) Forget(tenant string) {
-	e.active.wipe(func(n activeName) bool { return n.tenant == tenant })
-	e.byID.wipe(func(n versionName) bool { return n.tenant == tenant })
+	e.names.forget(func(n *name) bool { return n.active.w.Tenant == tenant })
+	e.keys.wipe(func(k *clearKey) bool { return k.tenant == tenant })
+}
+
+// ForgetMode wipes the keys of a tenant that are wrapped in one mode.
+func (e *Envelope) ForgetMode(tenant string, m vault.Mode) {
+	e.keys.wipe(func(k *clearKey) bool { return k.tenant == tenant && k.mode == m })
+}
+
+// ForgetKey wipes one key version of a tenant, and what is known of the versions
+// of that key.
+func (e *Envelope) ForgetKey(tenant string, v vault.KeyVersion) {
+	e.names.forget(func(n *name) bool { return n.active.w.Tenant == tenant && n.active.w.ID == v.ID })
+	e.keys.wipe(func(k *clearKey) bool { return k.tenant == tenant && k.id == v.ID && k.version == v.Version })
 }
 
 // Sweep wipes the keys of tenants that were locked without a word to Forget. Call
 // it every few seconds. Keys whose time is over go by themselves, within two
 // seconds.
 func (e *Envelope) Sweep() {
-	asked := map[string]bool{}
-	locked := func(tenant string) bool {
-		is, known := asked[tenant]
-		if !known {
-			is = e.wrapper.Usable(tenant) != nil
-			asked[tenant] = is
-		}
-		return is
+	type modeOf struct {
+		tenant string
+		mode   vault.Mode
 	}
-	e.active.forget(func(n activeName) bool { return locked(n.tenant) })
-	e.byID.forget(func(n versionName) bool { return locked(n.tenant) })
+	asked := map[modeOf]bool{}
+	e.keys.forget(func(k *clearKey) bool {
+		m := modeOf{k.tenant, k.mode}
+		locked, known := asked[m]
+		if !known {
+			locked = e.usable(k) != nil
+			asked[m] = locked
+		}
+		return locked
+	})
 }
 
 // Close wipes every key. What is asked for afterwards is ErrKeyUnavailable.
 func (e *Envelope) Close() {
-	e.active.close()
-	e.byID.close()
+	e.names.close()
+	e.keys.close()
+}
+
+// usable is whether a key may be used now, by the mode in which it was unwrapped.
+func (e *Envelope) usable(k *clearKey) error { return e.wrappers[k.mode].Usable(k.tenant) }
+
+// ofRecord returns the key that a record names.
+func (e *Envelope) ofRecord(ctx context.Context, v versionName) (*clearKey, error) {
+	k, err := e.keys.get(ctx, v, func(ctx context.Context) (*clearKey, error) {
+		w, err := e.inventory.ByID(ctx, v.id, v.version)
+		switch {
+		case errors.Is(err, vault.ErrNotFound):
+			return nil, fmt.Errorf("record names key %s version %d, which is not in the inventory: %w", v.id, v.version, vault.ErrCorrupt)
+		case err != nil:
+			return nil, fmt.Errorf("key %s: %w", v.id, err)
+		case w.Tenant != v.tenant || w.Purpose != v.purpose || w.ID != v.id || w.Version != v.version:
+			return nil, fmt.Errorf("record names key %s, which is not for it: %w", v.id, vault.ErrCorrupt)
+		}
+		return e.unwrap(ctx, w)
+	}, e.usable)
+	return e.checked(k, err)
+}
+
+// checked gives back a key whose tenant was locked while it was waited for.
+func (e *Envelope) checked(k *clearKey, err error) (*clearKey, error) {
+	if err != nil {
+		return nil, err
+	}
+	if err := e.usable(k); err != nil {
+		k.release()
+		return nil, err
+	}
+	return k, nil
+}
+
+// unwrap makes a key usable, by the wrapper of its own mode.
+func (e *Envelope) unwrap(ctx context.Context, w vault.WrappedKey) (*clearKey, error) {
+	if w.State == vault.KeyDestroyed {
+		return nil, fmt.Errorf("key %s is destroyed: %w", w.ID, vault.ErrKeyUnavailable)
+	}
+	wrapper, ok := e.wrappers[w.Mode]
+	if !ok {
+		return nil, otherMode(w)
+	}
+	if err := wrapper.Usable(w.Tenant); err != nil {
+		return nil, err
+	}
+	if w.Mode == vault.ModeKMS {
+		kmsKey, err := referenceOf(w)
+		if err != nil {
+			return nil, err
+		}
+		return newClearKey(w, secret.Bytes{}, kmsKey, e.counts), nil
+	}
+	key, err := wrapper.Unwrap(ctx, w)
+	if err != nil {
+		return nil, fmt.Errorf("key %s %w", w.ID, err)
+	}
+	return newClearKey(w, key, "", e.counts), nil
 }
 
 // branchHolder is whose branch key protects a record: the merchant's in v1; in
@@ -225,103 +295,4 @@ func binding(c vault.RecordContext, id vault.KeyID, version uint32) ciphertext.B
 		Kind: c.Kind.String(), KeyID: uuid.UUID(id), KeyVersion: version,
 		CreatedAt: int64(c.CreatedAt), ExpiresAt: int64(c.ExpiresAt),
 	}
-}
-
-// activeKey returns the key for a purpose, making it if there is none.
-func (e *Envelope) activeKey(ctx context.Context, tenant, holder string, p vault.Purpose) (*clearKey, error) {
-	return use(ctx, e, e.active, tenant, activeName{tenant, holder, p}, func(ctx context.Context) (w vault.WrappedKey, key secret.Bytes, err error) {
-		w, err = e.inventory.Active(ctx, tenant, holder, p)
-		if errors.Is(err, vault.ErrNotFound) {
-			w, key, err = e.create(ctx, tenant, holder, p)
-		}
-		switch {
-		case err != nil:
-			return w, key, fmt.Errorf("%s key: %w", p, err)
-		case w.Tenant != tenant || w.Holder != holder || w.Purpose != p:
-			return w, key, fmt.Errorf("inventory has key %s for something else than it was asked for: %w", w.ID, vault.ErrCorrupt)
-		case w.State != vault.KeyActive: // what stood in the way of a new one
-			return w, key, fmt.Errorf("key %s is %s, and there is no active one: %w", w.ID, w.State, vault.ErrKeyUnavailable)
-		}
-		return w, key, nil
-	})
-}
-
-// keyByID returns the key that a record names.
-func (e *Envelope) keyByID(ctx context.Context, c vault.RecordContext, id vault.KeyID, version uint32) (*clearKey, error) {
-	return use(ctx, e, e.byID, c.Tenant, versionName{c.Tenant, id, version}, func(ctx context.Context) (vault.WrappedKey, secret.Bytes, error) {
-		w, err := e.inventory.ByID(ctx, id, version)
-		switch {
-		case errors.Is(err, vault.ErrNotFound):
-			return w, secret.Bytes{}, fmt.Errorf("record names key %s version %d, which is not in the inventory: %w", id, version, vault.ErrCorrupt)
-		case err != nil:
-			return w, secret.Bytes{}, fmt.Errorf("key %s: %w", id, err)
-		case w.Tenant != c.Tenant || w.Purpose != vault.PurposeRecord:
-			return w, secret.Bytes{}, fmt.Errorf("record names key %s, which is not for it: %w", id, vault.ErrCorrupt)
-		case w.State == vault.KeyDestroyed:
-			return w, secret.Bytes{}, fmt.Errorf("key %s is destroyed: %w", id, vault.ErrKeyUnavailable)
-		}
-		return w, secret.Bytes{}, nil
-	})
-}
-
-// use gets a key in clear from cache, or finds and unwraps it, unless find has it
-// in clear as well because it has just made it. A tenant that is locked gets
-// nothing from the cache either.
-func use[K comparable](ctx context.Context, e *Envelope, cache *keyCache[K], tenant string, name K,
-	find func(context.Context) (vault.WrappedKey, secret.Bytes, error),
-) (*clearKey, error) {
-	usable := func() error { return e.wrapper.Usable(tenant) }
-	if err := usable(); err != nil {
-		return nil, err
-	}
-	k, err := cache.get(ctx, name, func(ctx context.Context) (*clearKey, error) {
-		w, key, err := find(ctx)
-		switch {
-		case err != nil:
-			key.Destroy()
-			return nil, err
-		case key.Present():
-			return newClearKey(w.ID, w.Version, key), nil
-		}
-		return e.unwrap(ctx, w)
-	}, usable)
-	if err != nil {
-		return nil, err
-	}
-	if err := usable(); err != nil { // since it was asked first
-		k.release()
-		return nil, err
-	}
-	return k, nil
-}
-
-// create makes a first key version. If another caller was faster, its key is
-// returned, and not in clear.
-func (e *Envelope) create(ctx context.Context, tenant, holder string, p vault.Purpose) (vault.WrappedKey, secret.Bytes, error) {
-	w := vault.WrappedKey{
-		ID: vault.NewKeyID(), Tenant: tenant, Holder: holder, Purpose: p, Version: 1,
-		State: vault.KeyActive, Mode: e.wrapper.Mode(), CreatedAt: vault.MicrosOf(e.now()),
-	}
-	wrapped, key, err := e.wrapper.Generate(ctx, w)
-	if err != nil {
-		return vault.WrappedKey{}, secret.Bytes{}, fmt.Errorf("make key: %w", err)
-	}
-	w.Wrapped = wrapped
-	standing, err := e.inventory.Create(ctx, w)
-	if err != nil || standing.ID != w.ID {
-		key.Destroy()
-		key = secret.Bytes{}
-	}
-	return standing, key, err
-}
-
-func (e *Envelope) unwrap(ctx context.Context, w vault.WrappedKey) (*clearKey, error) {
-	if w.Mode != e.wrapper.Mode() {
-		return nil, otherMode(w, e.wrapper.Mode())
-	}
-	key, err := e.wrapper.Unwrap(ctx, w)
-	if err != nil {
-		return nil, fmt.Errorf("key %s %w", w.ID, err)
-	}
-	return newClearKey(w.ID, w.Version, key), nil
 }

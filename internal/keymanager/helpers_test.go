@@ -1,6 +1,7 @@
 package keymanager
 
 import (
+	"bytes"
 	"context"
 	"crypto/fips140"
 	"log/slog"
@@ -10,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"cardea/internal/audit"
 	"cardea/internal/custodian"
 	"cardea/internal/secret"
 	"cardea/internal/vault"
@@ -81,9 +83,9 @@ func (m *masters) lock(t testing.TB, tenant string) {
 // inventory is a real keyring that counts, and that a test may get in the way of.
 type inventory struct {
 	*vault.Keyring
-	store *vaulttest.Store
+	store *keyStore
 
-	active, byID, created atomic.Int64
+	active, byID, created, rotated, rewrapped atomic.Int64
 
 	// before, if set, runs in front of each look-up.
 	before func(ctx context.Context, method string) error
@@ -92,9 +94,96 @@ type inventory struct {
 }
 
 func newInventory() *inventory {
-	s := vaulttest.NewStore()
+	s := &keyStore{Store: vaulttest.NewStore(), keys: map[vault.KeyVersion]vault.WrappedKey{}}
 	g := &vault.Gate{Node: "test", Log: s, Tenants: vault.NewTenants(), Now: time.Now, Logger: slog.New(slog.DiscardHandler)}
 	return &inventory{Keyring: vault.NewKeyring(g, s), store: s}
+}
+
+// keyStore is a store that also changes keys.
+type keyStore struct {
+	*vaulttest.Store
+	mu   sync.Mutex // guards keys
+	keys map[vault.KeyVersion]vault.WrappedKey
+}
+
+func versionOf(k vault.WrappedKey) vault.KeyVersion {
+	return vault.KeyVersion{ID: k.ID, Version: k.Version}
+}
+
+func (s *keyStore) Key(_ context.Context, id vault.KeyID, version uint32) (vault.WrappedKey, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	k, ok := s.keys[vault.KeyVersion{ID: id, Version: version}]
+	if !ok {
+		return k, vault.ErrNotFound
+	}
+	return k, nil
+}
+
+func (s *keyStore) ActiveKey(_ context.Context, tenant, holder string, p vault.Purpose) (vault.WrappedKey, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, k := range s.keys {
+		if k.Tenant == tenant && k.Holder == holder && k.Purpose == p && k.State == vault.KeyActive {
+			return k, nil
+		}
+	}
+	return vault.WrappedKey{}, vault.ErrNotFound
+}
+
+func (s *keyStore) PutKey(ctx context.Context, k vault.WrappedKey, e audit.Sealed) (vault.WrappedKey, bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, o := range s.keys {
+		if o.Tenant == k.Tenant && o.Holder == k.Holder && o.Purpose == k.Purpose && o.Version == k.Version {
+			return o, false, nil
+		}
+	}
+	s.keys[versionOf(k)] = k
+	return k, true, s.Append(ctx, e)
+}
+
+func (s *keyStore) RotateKey(ctx context.Context, k vault.WrappedKey, e audit.Sealed) (vault.WrappedKey, bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	newest := k
+	for _, o := range s.keys {
+		if o.ID == k.ID && o.Version >= newest.Version {
+			newest = o
+		}
+	}
+	if newest.Version > k.Version || newest.Wrapped != nil && &newest.Wrapped[0] != &k.Wrapped[0] {
+		return newest, false, nil
+	}
+	for v, o := range s.keys {
+		if o.ID == k.ID && o.State == vault.KeyActive {
+			o.State, o.ChangedAt = vault.KeyDecryptOnly, k.CreatedAt
+			s.keys[v] = o
+		}
+	}
+	s.keys[versionOf(k)] = k
+	return k, true, s.Append(ctx, e)
+}
+
+func (s *keyStore) RewrapKey(ctx context.Context, k vault.WrappedKey, was []byte, e audit.Sealed) (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	o, ok := s.keys[versionOf(k)]
+	if !ok || !bytes.Equal(o.Wrapped, was) {
+		return false, nil
+	}
+	o.Mode, o.Wrapped = k.Mode, k.Wrapped
+	s.keys[versionOf(k)] = o
+	return true, s.Append(ctx, e)
+}
+
+// setState changes a key behind the key manager's back.
+func (s *keyStore) setState(v vault.KeyVersion, state vault.KeyState) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	k := s.keys[v]
+	k.State = state
+	s.keys[v] = k
 }
 
 func (i *inventory) enter(ctx context.Context, method string, n *atomic.Int64) error {
@@ -131,6 +220,20 @@ func (i *inventory) Create(ctx context.Context, k vault.WrappedKey) (vault.Wrapp
 		return vault.WrappedKey{}, err
 	}
 	return i.Keyring.Create(ctx, k)
+}
+
+func (i *inventory) Rotate(ctx context.Context, k vault.WrappedKey, reason string) (vault.WrappedKey, bool, error) {
+	if err := i.enter(ctx, "Rotate", &i.rotated); err != nil {
+		return vault.WrappedKey{}, false, err
+	}
+	return i.Keyring.Rotate(ctx, k, reason)
+}
+
+func (i *inventory) Rewrap(ctx context.Context, k vault.WrappedKey, was []byte) (bool, error) {
+	if err := i.enter(ctx, "Rewrap", &i.rewrapped); err != nil {
+		return false, err
+	}
+	return i.Keyring.Rewrap(ctx, k, was)
 }
 
 func newLocal(t testing.TB, m MasterKeys, i Inventory, change ...func(*LocalOptions)) *Envelope {
@@ -189,16 +292,15 @@ func checkOpens(t testing.TB, l *Envelope, c vault.RecordContext, s vault.Sealed
 // keysInClear are the keys that l holds.
 func keysInClear(l *Envelope) []*clearKey {
 	var all []*clearKey
-	for k := range l.active.keys.Values() {
-		all = append(all, k)
-	}
-	for k := range l.byID.keys.Values() {
-		all = append(all, k)
+	for k := range l.keys.keys.Values() {
+		if k.key.Present() {
+			all = append(all, k)
+		}
 	}
 	return all
 }
 
-func countEntries(t testing.TB, s *vaulttest.Store, op, result string) int {
+func countEntries(t testing.TB, s *keyStore, op, result string) int {
 	t.Helper()
 	entries, err := s.Entries(0)
 	if err != nil {

@@ -6,12 +6,10 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"log/slog"
 	"strconv"
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/prometheus/client_golang/prometheus"
 
 	"cardea/internal/ciphertext"
 	"cardea/internal/kmsclient"
@@ -19,27 +17,11 @@ import (
 	"cardea/internal/vault"
 )
 
-// KMSOptions are what a key manager on AWS KMS is made of. KMS, Tenants, Inventory
-// and Now are required.
-type KMSOptions struct {
-	KMS       kmsclient.KMS
-	Tenants   *KMSTenants
-	Inventory Inventory
-	Now       func() time.Time
-	TTL       time.Duration // as in Options
-	Grace     time.Duration // as in Options
-	Entries   int           // as in Options
-	Metrics   prometheus.Registerer
-	Logger    *slog.Logger
-}
-
-// NewKMSEnvelope makes a key manager whose branch keys AWS KMS makes and wraps:
-// one call a key and node each time its key has left the cache.
-func NewKMSEnvelope(o KMSOptions) (*Envelope, error) {
-	return NewEnvelope(Options{
-		Wrapper: &kmsWrapper{kms: o.KMS, tenants: o.Tenants, refused: refusals{now: o.Now}}, Inventory: o.Inventory, Now: o.Now,
-		TTL: o.TTL, Grace: o.Grace, Entries: o.Entries, Metrics: o.Metrics, Logger: o.Logger,
-	})
+// KMSWrappers wrap under tenants' keys in AWS KMS, for modes aws_kms_envelope and
+// aws_kms. KMS makes the keys: one call a key and node each time its key has left the
+// cache. In mode aws_kms keys stay in KMS, and what is wrapped is only where they are.
+func KMSWrappers(kms kmsclient.KMS, tenants *KMSTenants, now func() time.Time) []Wrapper {
+	return []Wrapper{&kmsWrapper{kms: kms, tenants: tenants, refused: refusals{now: now}}, &kmsReferences{kms: kms, tenants: tenants}}
 }
 
 // kmsWrapper wraps under tenants' keys in AWS KMS.
@@ -56,6 +38,16 @@ func (k *kmsWrapper) Usable(tenant string) error {
 	return err
 }
 
+// Current is whether the KMS key that wraps w is the tenant's present one.
+func (k *kmsWrapper) Current(w vault.WrappedKey) bool {
+	keys, err := k.tenants.of(w.Tenant)
+	if err != nil {
+		return false
+	}
+	stored, err := ciphertext.ParseKMSWrapped(w.Wrapped)
+	return err == nil && stored.Mode == ciphertext.ModeKMS && keys.isPresent(stored.KMSKey)
+}
+
 func (k *kmsWrapper) Generate(ctx context.Context, w vault.WrappedKey) ([]byte, secret.Bytes, error) {
 	keys, err := k.tenants.of(w.Tenant)
 	if err != nil {
@@ -69,7 +61,10 @@ func (k *kmsWrapper) Generate(ctx context.Context, w vault.WrappedKey) ([]byte, 
 	if err != nil {
 		return nil, secret.Bytes{}, err
 	}
-	wrapped, err := encodeWrapped(keys, w, made)
+	wrapped, err := encodeWrapped(keys, w, made.Blob, made.KeyARN)
+	if n := made.Plaintext.Len(); err == nil && n != ciphertext.KeySize {
+		err = fmt.Errorf("KMS made a key of %d bytes, want %d: %w", n, ciphertext.KeySize, vault.ErrKeyUnavailable)
+	}
 	if err != nil {
 		made.Plaintext.Destroy()
 		return nil, secret.Bytes{}, err
@@ -77,16 +72,25 @@ func (k *kmsWrapper) Generate(ctx context.Context, w vault.WrappedKey) ([]byte, 
 	return wrapped, made.Plaintext, nil
 }
 
-// encodeWrapped refuses what could not be unwrapped later.
-func encodeWrapped(keys KMSKeys, w vault.WrappedKey, made kmsclient.DataKey) ([]byte, error) {
-	if n := made.Plaintext.Len(); n != ciphertext.KeySize {
-		return nil, fmt.Errorf("KMS made a key of %d bytes, want %d: %w", n, ciphertext.KeySize, vault.ErrKeyUnavailable)
+func (k *kmsWrapper) Wrap(ctx context.Context, w vault.WrappedKey, key secret.Bytes) ([]byte, error) {
+	keys, err := k.tenants.of(w.Tenant)
+	if err != nil {
+		return nil, err
 	}
-	if _, err := keys.opens(made.KeyARN); err != nil {
+	blob, arn, err := k.kms.Encrypt(ctx, keys.Key, key, keyContext(w))
+	if err != nil {
+		return nil, fmt.Errorf("wrap key: %w", kmsError(err))
+	}
+	return encodeWrapped(keys, w, blob, arn)
+}
+
+// encodeWrapped refuses what could not be unwrapped later.
+func encodeWrapped(keys KMSKeys, w vault.WrappedKey, blob []byte, arn string) ([]byte, error) {
+	if _, err := keys.opens(arn); err != nil {
 		return nil, err
 	}
 	b, err := ciphertext.KMSWrapped{
-		Mode: ciphertext.ModeKMS, KeyID: uuid.UUID(w.ID), Version: w.Version, KMSKey: made.KeyARN, Blob: made.Blob,
+		Mode: ciphertext.ModeKMS, KeyID: uuid.UUID(w.ID), Version: w.Version, KMSKey: arn, Blob: blob,
 	}.Encode()
 	if err != nil {
 		return nil, fmt.Errorf("answer of KMS: %w: %w", vault.ErrKeyUnavailable, err)

@@ -53,11 +53,9 @@ func kmsError(err error) error {
 	return err
 }
 
-// otherMode says that a tenant's key is of the mode that the tenant had before.
-func otherMode(w vault.WrappedKey, mode vault.Mode) error {
-	return &vault.KeyError{Result: resultOtherMode, Err: fmt.Errorf(
-		"%s key %s is in mode %s, not %s: keys cannot be moved between modes yet, set the tenant's mode back: %w",
-		w.Purpose, w.ID, w.Mode, mode, vault.ErrKeyUnavailable)}
+// otherMode says that a key is of a mode that this node does not serve.
+func otherMode(w vault.WrappedKey) error {
+	return &vault.KeyError{Result: resultOtherMode, Err: fmt.Errorf("%s key %s is in mode %s, which is not served here: %w", w.Purpose, w.ID, w.Mode, vault.ErrKeyUnavailable)}
 }
 
 // refusalTime is how long KMS is not asked again for what it has just refused.

@@ -135,8 +135,15 @@ func (f *fakeKMS) Decrypt(_ context.Context, k kmsclient.Key, blob []byte, c map
 	return secret.New(p), nil
 }
 
-func (f *fakeKMS) ReEncrypt(context.Context, kmsclient.Key, []byte, map[string]string, kmsclient.Key, map[string]string) ([]byte, string, error) {
-	panic("not used")
+func (f *fakeKMS) ReEncrypt(_ context.Context, from kmsclient.Key, blob []byte, fromContext map[string]string, to kmsclient.Key, toContext map[string]string) ([]byte, string, error) {
+	if err := f.enter("ReEncrypt", from, fromContext); err != nil {
+		return nil, "", err
+	}
+	p, err := f.aead(from.ID).Open(nil, nil, blob, aad(fromContext))
+	if err != nil {
+		return nil, "", kmsclient.ErrWrongContext
+	}
+	return f.aead(to.ID).Seal(nil, nil, p, aad(toContext)), f.arn(to), nil
 }
 
 func (f *fakeKMS) GenerateMAC(_ context.Context, k kmsclient.Key, message []byte) ([]byte, error) {
@@ -158,6 +165,8 @@ func (f *fakeKMS) Check(_ context.Context, k kmsclient.Key) error { return f.ent
 type kmsNode struct {
 	kms      *fakeKMS
 	inv      *inventory
+	masters  *masters
+	modes    *vault.Tenants
 	tenants  *KMSTenants
 	envelope *Envelope
 	direct   *Direct
@@ -173,26 +182,38 @@ func keysOf(change ...func(*KMSKeys)) KMSKeys {
 	return k
 }
 
-func newKMSNode(t testing.TB, change ...func(*KMSOptions)) *kmsNode {
+func newKMSNode(t testing.TB, change ...func(*Options)) *kmsNode {
 	t.Helper()
-	n := &kmsNode{kms: newFakeKMS(), inv: newInventory(), tenants: NewKMSTenants(map[string]KMSKeys{"acme": keysOf(), "beta": keysOf()})}
+	n := &kmsNode{
+		kms: newFakeKMS(), inv: newInventory(), masters: newMasters(t, "acme", "beta"), modes: vault.NewTenants(),
+		tenants: NewKMSTenants(map[string]KMSKeys{"acme": keysOf(), "beta": keysOf()}),
+	}
+	n.setMode(vault.ModeKMSEnvelope)
 	n.restart(t, change...)
 	return n
 }
 
 // restart gives n key managers that have cached nothing.
-func (n *kmsNode) restart(t testing.TB, change ...func(*KMSOptions)) {
+func (n *kmsNode) restart(t testing.TB, change ...func(*Options)) {
 	t.Helper()
-	o := KMSOptions{KMS: n.kms, Tenants: n.tenants, Inventory: n.inv, Now: time.Now}
+	o := Options{
+		Tenants: n.modes, Wrappers: append([]Wrapper{LocalWrapper(n.masters)}, KMSWrappers(n.kms, n.tenants, time.Now)...),
+		Inventory: n.inv, Now: time.Now,
+	}
 	for _, f := range change {
 		f(&o)
 	}
 	var err error
-	if n.envelope, err = NewKMSEnvelope(o); err != nil {
+	if n.envelope, err = NewEnvelope(o); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(n.envelope.Close)
-	n.direct = NewDirect(DirectOptions{KMS: o.KMS, Tenants: o.Tenants, Inventory: o.Inventory, Now: o.Now, Envelope: n.envelope})
+	n.direct = NewDirect(DirectOptions{KMS: n.kms, Tenants: n.tenants, Envelope: n.envelope})
+}
+
+// setMode is a change of the configuration of all tenants.
+func (n *kmsNode) setMode(m vault.Mode) {
+	n.modes.Replace(vault.Tenant{Name: "acme", Mode: m}, vault.Tenant{Name: "beta", Mode: m})
 }
 
 func (n *kmsNode) setKeys(tenant string, change ...func(*KMSKeys)) {
@@ -201,7 +222,7 @@ func (n *kmsNode) setKeys(tenant string, change ...func(*KMSKeys)) {
 	n.tenants.Replace(all)
 }
 
-func mustSeal(t testing.TB, m vault.KeyManager, c vault.RecordContext) vault.Sealed {
+func mustSeal(t testing.TB, m sealer, c vault.RecordContext) vault.Sealed {
 	t.Helper()
 	s, err := m.Seal(t.Context(), c, text())
 	if err != nil {
@@ -210,7 +231,7 @@ func mustSeal(t testing.TB, m vault.KeyManager, c vault.RecordContext) vault.Sea
 	return s
 }
 
-func mustOpen(t testing.TB, m vault.KeyManager, c vault.RecordContext, s vault.Sealed) {
+func mustOpen(t testing.TB, m sealer, c vault.RecordContext, s vault.Sealed) {
 	t.Helper()
 	p, err := m.Open(t.Context(), c, s)
 	if err != nil {
@@ -220,4 +241,10 @@ func mustOpen(t testing.TB, m vault.KeyManager, c vault.RecordContext, s vault.S
 	if !p.Equal(text()) {
 		t.Fatal("opened something else than was sealed")
 	}
+}
+
+// sealer is the part of a key manager that takes records.
+type sealer interface {
+	Seal(context.Context, vault.RecordContext, secret.Bytes) (vault.Sealed, error)
+	Open(context.Context, vault.RecordContext, vault.Sealed) (secret.Bytes, error)
 }

@@ -25,16 +25,44 @@ type KMSKeys struct {
 	OversizeEnvelope bool
 }
 
-// opens is how to reach the key that the stored text names.
-func (k KMSKeys) opens(stored string) (kmsclient.Key, error) {
+// isPresent reports whether the stored text names the key that seals now.
+func (k KMSKeys) isPresent(stored string) bool {
 	if sameKMSKey(k.Key.ID, stored) {
-		return k.Key, nil
+		return true
 	}
 	for _, r := range k.Key.Replicas {
 		if sameKMSKey(inRegion(k.Key.ID, r.Region), stored) { // the same material as at home
-			return k.Key, nil
+			return true
 		}
 	}
+	return false
+}
+
+// opens is how to reach the key that the stored text names.
+func (k KMSKeys) opens(stored string) (kmsclient.Key, error) {
+	if k.isPresent(stored) {
+		return k.Key, nil
+	}
+	if p, ok := k.previous(stored); ok {
+		return p, nil
+	}
+	return kmsclient.Key{}, &vault.KeyError{Result: "key_not_configured", Err: fmt.Errorf(
+		"names KMS key %s, which is neither the tenant's kms.key_id nor among its kms.previous_key_ids: %w", stored, vault.ErrKeyUnavailable)}
+}
+
+// hashes is how to reach the HMAC key that the stored text names.
+func (k KMSKeys) hashes(stored string) (kmsclient.Key, error) {
+	if sameKMSKey(k.MAC.ID, stored) {
+		return k.MAC, nil
+	}
+	if p, ok := k.previous(stored); ok {
+		return p, nil
+	}
+	return kmsclient.Key{}, &vault.KeyError{Result: "key_not_configured", Err: fmt.Errorf(
+		"keyed hashes are made by KMS key %s, which is neither the tenant's kms.mac_key_id nor among its kms.previous_key_ids: %w", stored, vault.ErrKeyUnavailable)}
+}
+
+func (k KMSKeys) previous(stored string) (kmsclient.Key, bool) {
 	for _, p := range k.Previous {
 		if sameKMSKey(p, stored) {
 			key := k.Key
@@ -42,11 +70,10 @@ func (k KMSKeys) opens(stored string) (kmsclient.Key, error) {
 			if region := regionOf(p); region != "" {
 				key.Region = region
 			}
-			return key, nil
+			return key, true
 		}
 	}
-	return kmsclient.Key{}, &vault.KeyError{Result: "key_not_configured", Err: fmt.Errorf(
-		"names KMS key %s, which is neither the tenant's kms.key_id nor among its kms.previous_key_ids: %w", stored, vault.ErrKeyUnavailable)}
+	return kmsclient.Key{}, false
 }
 
 // sameKMSKey compares two names of keys, of which one may be an id without the rest

@@ -34,15 +34,17 @@ type LocalOptions struct {
 	Metrics   prometheus.Registerer
 }
 
-// NewLocal makes a key manager whose branch keys are wrapped under a master key a
-// tenant, in this process.
+// NewLocal makes a key manager of mode local alone, whose branch keys are wrapped
+// under a master key a tenant, in this process.
 func NewLocal(o LocalOptions) (*Envelope, error) {
 	return NewEnvelope(Options{
-		Wrapper: localWrapper{o.Masters}, Inventory: o.Inventory, Now: o.Now, TTL: o.TTL, Entries: o.Entries, Metrics: o.Metrics,
+		Wrappers: []Wrapper{LocalWrapper(o.Masters)}, Inventory: o.Inventory, Now: o.Now, TTL: o.TTL, Entries: o.Entries, Metrics: o.Metrics,
 	})
 }
 
-// localWrapper wraps under tenants' master keys.
+// LocalWrapper wraps under tenants' master keys.
+func LocalWrapper(m MasterKeys) Wrapper { return localWrapper{m} }
+
 type localWrapper struct{ masters MasterKeys }
 
 func (localWrapper) Mode() vault.Mode { return vault.ModeLocal }
@@ -54,19 +56,35 @@ func (l localWrapper) Usable(tenant string) error {
 	return nil
 }
 
-func (l localWrapper) Generate(_ context.Context, w vault.WrappedKey) ([]byte, secret.Bytes, error) {
-	master, err := l.master(w.Tenant)
-	if err != nil {
-		return nil, secret.Bytes{}, err
-	}
-	defer master.Destroy()
+// Current is true of all keys: a tenant has one master key.
+func (localWrapper) Current(vault.WrappedKey) bool { return true }
+
+func (l localWrapper) Generate(ctx context.Context, w vault.WrappedKey) ([]byte, secret.Bytes, error) {
+	return generate(ctx, l, w)
+}
+
+// generate makes a key for a wrapper that makes none itself.
+func generate(ctx context.Context, wrapper Wrapper, w vault.WrappedKey) ([]byte, secret.Bytes, error) {
 	key := secret.Random(ciphertext.KeySize)
-	wrapped, err := ciphertext.WrapKey(master, keyBinding(w), key)
+	wrapped, err := wrapper.Wrap(ctx, w, key)
 	if err != nil {
 		key.Destroy()
-		return nil, secret.Bytes{}, fmt.Errorf("wrap key: %w", err)
+		return nil, secret.Bytes{}, err
 	}
 	return wrapped, key, nil
+}
+
+func (l localWrapper) Wrap(_ context.Context, w vault.WrappedKey, key secret.Bytes) ([]byte, error) {
+	master, err := l.master(w.Tenant)
+	if err != nil {
+		return nil, err
+	}
+	defer master.Destroy()
+	wrapped, err := ciphertext.WrapKey(master, keyBinding(w), key)
+	if err != nil {
+		return nil, fmt.Errorf("wrap key: %w", err)
+	}
+	return wrapped, nil
 }
 
 func (l localWrapper) Unwrap(_ context.Context, w vault.WrappedKey) (secret.Bytes, error) {

@@ -128,7 +128,7 @@ func TestKeyThatARecordNamesIsRefused(t *testing.T) {
 		{name: "of a later version", sealed: with(func(s *vault.Sealed) { s.KeyVersion = 2 }), want: vault.ErrCorrupt, msg: "version 2, which is not in the inventory"},
 		{name: "of another mode", sealed: with(func(s *vault.Sealed) { s.Mode = 9 }), want: vault.ErrCorrupt, msg: "record names mode 9, which no key manager here opens"},
 		{name: "destroyed", sealed: good, change: func(k *vault.WrappedKey) { k.State = vault.KeyDestroyed }, want: vault.ErrKeyUnavailable, msg: "is destroyed"},
-		{name: "wrapped in another mode", sealed: good, change: func(k *vault.WrappedKey) { k.Mode = 2 }, want: vault.ErrKeyUnavailable, msg: "is in mode aws_kms_envelope, not local"},
+		{name: "wrapped in another mode", sealed: good, change: func(k *vault.WrappedKey) { k.Mode = 2 }, want: vault.ErrKeyUnavailable, msg: "is in mode aws_kms_envelope, which is not served here"},
 		{name: "with another name", sealed: good, change: func(k *vault.WrappedKey) { k.Holder = "n" }, want: vault.ErrCorrupt, msg: "does not unwrap under the master key"},
 		{name: "cut short", sealed: good, change: func(k *vault.WrappedKey) { k.Wrapped = k.Wrapped[:20] }, want: vault.ErrCorrupt, msg: "does not unwrap under the master key"},
 		{name: "empty", sealed: good, change: func(k *vault.WrappedKey) { k.Wrapped = nil }, want: vault.ErrCorrupt, msg: "does not unwrap under the master key"},
@@ -157,37 +157,43 @@ func TestRetiredAndReplacedKeysStillOpen(t *testing.T) {
 	}
 }
 
-// A holder whose only key version is not active any more must not get records
-// under it again.
-func TestNothingIsSealedUnderAKeyThatIsNotActive(t *testing.T) {
+// A holder whose key was destroyed does not get another one, nor one that it had.
+func TestNothingIsSealedAfterAKeyWasDestroyed(t *testing.T) {
 	t.Parallel()
-	for _, state := range []vault.KeyState{vault.KeyDecryptOnly, vault.KeyRetired, vault.KeyDestroyed} {
-		m, inv := newMasters(t, "acme"), newInventory()
-		first := seal(t, newLocal(t, m, inv), card("acme", "m"))
-		w, err := inv.Keyring.ByID(t.Context(), first.Key, 1)
-		if err != nil {
-			t.Fatal(err)
-		}
-		w.State = state
-		_, err = newLocal(t, m, noneActive{inv, w}).Seal(t.Context(), card("acme", "m"), text())
-		if !errors.Is(err, vault.ErrKeyUnavailable) || !strings.Contains(err.Error(), "key "+first.Key.String()+" is "+string(state)+", and there is no active one") {
-			t.Errorf("%s: got %v", state, err)
-		}
+	m, inv := newMasters(t, "acme"), newInventory()
+	first := seal(t, newLocal(t, m, inv), card("acme", "m"))
+	inv.store.setState(vault.KeyVersion{ID: first.Key, Version: 1}, vault.KeyDestroyed)
+	l := newLocal(t, m, inv)
+	want := "key " + first.Key.String() + " is destroyed, and there is no active one"
+	if _, err := l.Seal(t.Context(), card("acme", "m"), text()); !errors.Is(err, vault.ErrKeyUnavailable) || !strings.Contains(err.Error(), want) {
+		t.Errorf("seal: got %v", err)
+	}
+	if _, err := l.Rotate(t.Context(), "acme", "m", vault.PurposeRecord, "operator"); !errors.Is(err, vault.ErrKeyUnavailable) || !strings.Contains(err.Error(), want) {
+		t.Errorf("rotate: got %v", err)
 	}
 }
 
-// noneActive has one key version, which is not active.
-type noneActive struct {
-	*inventory
-	key vault.WrappedKey
-}
-
-func (noneActive) Active(context.Context, string, string, vault.Purpose) (vault.WrappedKey, error) {
-	return vault.WrappedKey{}, vault.ErrNotFound
-}
-
-func (n noneActive) Create(context.Context, vault.WrappedKey) (vault.WrappedKey, error) {
-	return n.key, nil
+// A key for which the tenant's mode had no use for a time goes on with its next
+// version.
+func TestKeyWithoutAnActiveVersionGoesOn(t *testing.T) {
+	t.Parallel()
+	for _, state := range []vault.KeyState{vault.KeyDecryptOnly, vault.KeyRetired} {
+		m, inv := newMasters(t, "acme"), newInventory()
+		l := newLocal(t, m, inv)
+		c := card("acme", "m")
+		first := seal(t, l, c)
+		if _, err := l.Rotate(t.Context(), "acme", "m", vault.PurposeRecord, "operator"); err != nil {
+			t.Fatal(err)
+		}
+		inv.store.setState(vault.KeyVersion{ID: first.Key, Version: 2}, state)
+		l = newLocal(t, m, inv)
+		s := seal(t, l, c)
+		if s.Key != first.Key || s.KeyVersion != 3 {
+			t.Errorf("%s: sealed under version %d of %s", state, s.KeyVersion, s.Key)
+		}
+		checkOpens(t, l, c, first)
+		checkOpens(t, l, c, s)
+	}
 }
 
 func TestWrongMasterKeySaysSo(t *testing.T) {
@@ -350,7 +356,15 @@ func TestMACBindsThePurposeBesidesTheKey(t *testing.T) {
 	m, inv := newMasters(t, "acme"), newInventory()
 	l := newLocal(t, m, inv)
 	for _, p := range []vault.Purpose{vault.PurposeDedupe, vault.PurposeFingerprint} {
-		l.active.keys.Set(activeName{"acme", "", p}, newClearKey(vault.NewKeyID(), 1, secret.Copy(make([]byte, 32))))
+		w := vault.WrappedKey{ID: vault.NewKeyID(), Tenant: "acme", Purpose: p, Version: 1, State: vault.KeyActive, Mode: vault.ModeLocal}
+		n := &name{active: held{w: w}, read: time.Now().Add(time.Hour)}
+		_, k, err := l.keep(w, secret.Copy(make([]byte, 32)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		k.release()
+		n.active.key.Store(k)
+		l.names.names.Set(activeName{"acme", "", p}, n)
 	}
 	d, err := l.MAC(t.Context(), "acme", vault.PurposeDedupe, []byte("x"))
 	if err != nil || d != vault.MAC(a) {
@@ -432,7 +446,7 @@ func TestLookUpsAreCounted(t *testing.T) {
 		}
 	}
 	const family = "cardea_keys_cache_lookups_total "
-	want := map[string]float64{family + "active hit": 2, family + "active miss": 1, family + "version hit": 2, family + "version miss": 1, family + "active grace": 0, family + "version grace": 0}
+	want := map[string]float64{family + "active hit": 2, family + "active miss": 1, family + "version hit": 3, family + "version miss": 0, family + "active grace": 0, family + "version grace": 0}
 	if !maps.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}

@@ -13,76 +13,76 @@ import (
 // rows of all modes are read at any time. It is safe for concurrent use.
 type Router struct {
 	tenants *vault.Tenants
-	modes   map[vault.Mode]vault.KeyManager
+	*Envelope
+	direct *Direct
 }
 
-// NewRouter joins the key managers of all modes that are served.
-func NewRouter(tenants *vault.Tenants, modes map[vault.Mode]vault.KeyManager) *Router {
-	return &Router{tenants, modes}
+var (
+	_ vault.KeyManager = (*Router)(nil)
+	_ vault.KeyChanger = (*Router)(nil)
+)
+
+// NewRouter joins the key managers of all modes that are served. direct is nil if
+// there is no KMS.
+func NewRouter(tenants *vault.Tenants, envelope *Envelope, direct *Direct) *Router {
+	return &Router{tenants, envelope, direct}
 }
 
 // Seal implements vault.KeyManager.
 func (r *Router) Seal(ctx context.Context, c vault.RecordContext, plaintext secret.Bytes) (vault.Sealed, error) {
-	m, err := r.of(c.Tenant)
-	if err != nil {
+	direct, err := r.isDirect(c.Tenant)
+	switch {
+	case err != nil:
 		return vault.Sealed{}, err
+	case direct:
+		return r.direct.Seal(ctx, c, plaintext)
 	}
-	return m.Seal(ctx, c, plaintext)
+	return r.Envelope.Seal(ctx, c, plaintext)
+}
+
+func (r *Router) isDirect(tenant string) (bool, error) {
+	t, err := r.tenants.Tenant(tenant)
+	if err == nil && t.Mode == vault.ModeKMS && r.direct == nil {
+		err = notServed(tenant, t.Mode)
+	}
+	return t.Mode == vault.ModeKMS, err
 }
 
 // Open implements vault.KeyManager.
 func (r *Router) Open(ctx context.Context, c vault.RecordContext, s vault.Sealed) (secret.Bytes, error) {
-	m, ok := r.modes[s.Mode]
-	if !ok {
-		return secret.Bytes{}, fmt.Errorf("record names mode %d, which no key manager here opens: %w", s.Mode, vault.ErrCorrupt)
+	if s.Mode == vault.ModeKMS && r.direct != nil {
+		return r.direct.Open(ctx, c, s)
 	}
-	return m.Open(ctx, c, s)
+	return r.Envelope.Open(ctx, c, s)
 }
 
-// MAC implements vault.KeyManager.
-func (r *Router) MAC(ctx context.Context, tenant string, p vault.Purpose, parts ...[]byte) (vault.MAC, error) {
-	m, err := r.of(tenant)
+// Rotate implements vault.KeyChanger.
+func (r *Router) Rotate(ctx context.Context, tenant, holder string, p vault.Purpose, reason string) (vault.WrappedKey, error) {
+	direct, err := r.isDirect(tenant)
 	if err != nil {
-		return vault.MAC{}, err
+		return vault.WrappedKey{}, err
 	}
-	return m.MAC(ctx, tenant, p, parts...)
+	if p == vault.PurposeDirect && !direct {
+		return vault.WrappedKey{}, &vault.ValidationError{Field: "purpose", Reason: fmt.Sprintf("tenant %q is not in mode %s, which alone has a %s key", tenant, vault.ModeKMS, p)}
+	}
+	return r.Envelope.Rotate(ctx, tenant, holder, p, reason)
 }
 
-func (r *Router) of(tenant string) (vault.KeyManager, error) {
-	t, err := r.tenants.Tenant(tenant)
+// Reseal implements vault.KeyChanger.
+func (r *Router) Reseal(ctx context.Context, c vault.RecordContext, s vault.Sealed) (vault.Sealed, error) {
+	direct, err := r.isDirect(c.Tenant)
 	if err != nil {
-		return nil, err
+		return vault.Sealed{}, err
 	}
-	m, ok := r.modes[t.Mode]
-	if !ok {
-		return nil, fmt.Errorf("tenant %q is in mode %s, which is not served here: %w", tenant, t.Mode, vault.ErrKeyUnavailable)
-	}
-	return m, nil
-}
-
-// Forget wipes the keys of a tenant in every mode.
-func (r *Router) Forget(tenant string) {
-	for _, m := range r.modes {
-		if f, ok := m.(interface{ Forget(tenant string) }); ok {
-			f.Forget(tenant)
+	if direct && s.Mode == vault.ModeKMS {
+		if now, done, err := r.direct.Reseal(ctx, c, s); done {
+			return now, err
 		}
 	}
-}
-
-// Sweep wipes keys as Envelope.Sweep does.
-func (r *Router) Sweep() {
-	for _, m := range r.modes {
-		if f, ok := m.(interface{ Sweep() }); ok {
-			f.Sweep()
-		}
+	p, err := r.Open(ctx, c, s)
+	if err != nil {
+		return vault.Sealed{}, err
 	}
-}
-
-// Close wipes every key.
-func (r *Router) Close() {
-	for _, m := range r.modes {
-		if f, ok := m.(interface{ Close() }); ok {
-			f.Close()
-		}
-	}
+	defer p.Destroy()
+	return r.Seal(ctx, c, p)
 }

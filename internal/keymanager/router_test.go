@@ -4,26 +4,19 @@ import (
 	"errors"
 	"strings"
 	"testing"
-	"time"
 
 	"cardea/internal/vault"
 )
 
-// router joins n's key managers for acme in a mode.
-func (n *kmsNode) router(mode vault.Mode, more ...map[vault.Mode]vault.KeyManager) *Router {
-	modes := map[vault.Mode]vault.KeyManager{vault.ModeKMSEnvelope: n.envelope, vault.ModeKMS: n.direct}
-	for _, m := range more {
-		for mode, m := range m {
-			modes[mode] = m
-		}
-	}
-	return NewRouter(vault.NewTenants(vault.Tenant{Name: "acme", Mode: mode}), modes)
+// router is n's with all tenants in a mode.
+func (n *kmsNode) router(mode vault.Mode) *Router {
+	n.setMode(mode)
+	return NewRouter(n.modes, n.envelope, n.direct)
 }
 
 func TestRowsOfAllModesAreReadInAnyMode(t *testing.T) {
 	t.Parallel()
-	n, m := newKMSNode(t), newMasters(t, "acme")
-	local := map[vault.Mode]vault.KeyManager{vault.ModeLocal: newLocal(t, m, n.inv)}
+	n := newKMSNode(t)
 	type row struct {
 		at     vault.RecordContext
 		sealed vault.Sealed
@@ -32,58 +25,24 @@ func TestRowsOfAllModesAreReadInAnyMode(t *testing.T) {
 	var rows []row
 	for _, mode := range modes {
 		at := card("acme", "merchant of "+mode.String())
-		s := mustSeal(t, n.router(mode, local), at)
+		s := mustSeal(t, n.router(mode), at)
 		if s.Mode != mode {
 			t.Errorf("sealed in mode %s, want %s", s.Mode, mode)
 		}
 		rows = append(rows, row{at, s})
 	}
 	for _, mode := range modes {
-		r := n.router(mode, local)
+		r := n.router(mode)
 		for _, row := range rows {
 			mustOpen(t, r, row.at, row.sealed)
 		}
 	}
-	m.lock(t, "acme")
-	r := n.router(vault.ModeKMS, local)
+	n.masters.lock(t, "acme")
+	r := n.router(vault.ModeKMS)
 	if _, err := r.Open(t.Context(), rows[0].at, rows[0].sealed); !errors.Is(err, vault.ErrLocked) {
 		t.Errorf("local row of a locked tenant: %v", err)
 	}
 	mustOpen(t, r, rows[1].at, rows[1].sealed)
-}
-
-// TestKeysOfTheFormerModeAreNotUsed: a hash key of the former mode would find no
-// card again.
-func TestKeysOfTheFormerModeAreNotUsed(t *testing.T) {
-	t.Parallel()
-	modes := []vault.Mode{vault.ModeLocal, vault.ModeKMSEnvelope, vault.ModeKMS}
-	for _, before := range modes {
-		n := newKMSNode(t)
-		local := map[vault.Mode]vault.KeyManager{vault.ModeLocal: newLocal(t, newMasters(t, "acme"), n.inv)}
-		if _, err := n.router(before, local).MAC(t.Context(), "acme", vault.PurposeFingerprint, []byte("x")); err != nil {
-			t.Fatal(err)
-		}
-		for _, after := range modes {
-			_, err := n.router(after, local).MAC(t.Context(), "acme", vault.PurposeFingerprint, []byte("x"))
-			if before == after {
-				if err != nil {
-					t.Errorf("%s: %v", after, err)
-				}
-				continue
-			}
-			k, ok := errors.AsType[*vault.KeyError](err)
-			if !ok || k.Result != "key_of_other_mode" || !errors.Is(err, vault.ErrKeyUnavailable) ||
-				!strings.Contains(err.Error(), "is in mode "+before.String()+", not "+after.String()+": keys cannot be moved between modes yet, set the tenant's mode back") {
-				t.Errorf("%s after %s: got %v", after, before, err)
-			}
-		}
-	}
-	n := newKMSNode(t)
-	local := map[vault.Mode]vault.KeyManager{vault.ModeLocal: newLocal(t, newMasters(t, "acme"), n.inv)}
-	mustSeal(t, n.router(vault.ModeLocal, local), card("acme", "m"))
-	if _, err := n.router(vault.ModeKMSEnvelope, local).Seal(t.Context(), card("acme", "m"), text()); err == nil || !strings.Contains(err.Error(), "set the tenant's mode back") {
-		t.Errorf("branch key: got %v", err)
-	}
 }
 
 func TestRouterRefusesWhatItDoesNotServe(t *testing.T) {
@@ -105,20 +64,21 @@ func TestRouterRefusesWhatItDoesNotServe(t *testing.T) {
 func TestRouterForgetsAndClosesAll(t *testing.T) {
 	t.Parallel()
 	n := newKMSNode(t)
-	m := newMasters(t, "acme")
-	l, err := NewLocal(LocalOptions{Masters: m, Inventory: n.inv, Now: time.Now})
-	if err != nil {
-		t.Fatal(err)
+	mustSeal(t, n.router(vault.ModeLocal), card("acme", "m1"))
+	mustSeal(t, n.router(vault.ModeKMSEnvelope), card("acme", "m2"))
+	r := n.router(vault.ModeKMS)
+	mustSeal(t, r, card("acme", "m3"))
+	held := func() int {
+		all := 0
+		for range n.envelope.keys.keys.Keys() {
+			all++
+		}
+		return all
 	}
-	r := n.router(vault.ModeLocal, map[vault.Mode]vault.KeyManager{vault.ModeLocal: l})
-	mustSeal(t, r, card("acme", "m1"))
-	mustSeal(t, n.envelope, card("acme", "m2"))
-	mustSeal(t, n.direct, card("acme", "m3"))
-	held := func() int { return len(keysInClear(l)) + len(keysInClear(n.envelope)) + len(n.direct.refs) }
 	if held() != 3 {
 		t.Fatalf("%d keys", held())
 	}
-	m.lock(t, "acme")
+	n.masters.lock(t, "acme")
 	r.Sweep()
 	if held() != 2 {
 		t.Errorf("%d keys after a lock", held())

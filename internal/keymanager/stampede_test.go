@@ -207,7 +207,7 @@ func TestLoadEndsWhenNobodyWaitsForIt(t *testing.T) {
 			t.Errorf("the load ended by %v", err)
 		}
 		synctest.Wait()
-		if n := len(l.active.loads); n != 0 {
+		if n := len(l.names.loads.under); n != 0 {
 			t.Errorf("%d loads are left over", n)
 		}
 		inv.before = nil

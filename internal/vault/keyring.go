@@ -15,6 +15,12 @@ type Keyring struct {
 	store Keys
 }
 
+// keyChanges is the part of KeyWork that a Keyring needs besides Keys.
+type keyChanges interface {
+	RotateKey(ctx context.Context, k WrappedKey, e audit.Sealed) (WrappedKey, bool, error)
+	RewrapKey(ctx context.Context, k WrappedKey, was []byte, e audit.Sealed) (bool, error)
+}
+
 // NewKeyring joins the key inventory in store with the gate.
 func NewKeyring(g *Gate, store Keys) *Keyring { return &Keyring{gate: g, store: store} }
 
@@ -35,9 +41,7 @@ func (k *Keyring) Create(ctx context.Context, key WrappedKey) (WrappedKey, error
 	t := Target{Tenant: key.Tenant, Holder: key.Holder, RequestID: RequestID(ctx)}
 	var standing WrappedKey
 	err := k.gate.do(ctx, iam.System("key-manager"), OpKeyCreate, t, func(c *call) error {
-		c.entry.Resource.Key = key.ID.String()
-		c.entry.Resource.KeyVersion = int(key.Version)
-		c.entry.Detail = "purpose " + string(key.Purpose) + ", mode " + key.Mode.String()
+		c.aboutKey(key)
 		created, err := c.commit(ctx, "created", func(ctx context.Context, e audit.Sealed) (created bool, err error) {
 			standing, created, err = k.store.PutKey(ctx, key, e)
 			return created, err
@@ -52,4 +56,61 @@ func (k *Keyring) Create(ctx context.Context, key WrappedKey) (WrappedKey, error
 		return WrappedKey{}, fmt.Errorf("create %s key: %w", key.Purpose, err)
 	}
 	return standing, nil
+}
+
+// Rotate puts the next version of a key into the inventory as the active one, and
+// makes the one that was active decrypt-only. If the version is there already, it
+// returns the newest one and false.
+func (k *Keyring) Rotate(ctx context.Context, key WrappedKey, reason string) (standing WrappedKey, rotated bool, err error) {
+	err = k.change(ctx, OpKeyRotate, key, func(c *call, store keyChanges) error {
+		c.entry.Detail += ", reason " + reason
+		rotated, err = c.commit(ctx, "rotated", func(ctx context.Context, e audit.Sealed) (made bool, err error) {
+			standing, made, err = store.RotateKey(ctx, key, e)
+			return made, err
+		})
+		if err == nil && !rotated {
+			c.entry.Result = "existed"
+		}
+		return err
+	})
+	if err != nil {
+		return WrappedKey{}, false, fmt.Errorf("rotate %s key: %w", key.Purpose, err)
+	}
+	return standing, rotated, nil
+}
+
+// Rewrap replaces mode and wrapping of a key version whose wrapping is still was,
+// and reports whether it was.
+func (k *Keyring) Rewrap(ctx context.Context, key WrappedKey, was []byte) (rewrapped bool, err error) {
+	err = k.change(ctx, OpKeyRewrap, key, func(c *call, store keyChanges) error {
+		rewrapped, err = c.commit(ctx, "rewrapped", func(ctx context.Context, e audit.Sealed) (bool, error) {
+			return store.RewrapKey(ctx, key, was, e)
+		})
+		if err == nil && !rewrapped {
+			c.entry.Result = "changed_meanwhile"
+		}
+		return err
+	})
+	if err != nil {
+		return false, fmt.Errorf("rewrap %s key: %w", key.Purpose, err)
+	}
+	return rewrapped, nil
+}
+
+func (k *Keyring) change(ctx context.Context, op *Operation, key WrappedKey, act func(*call, keyChanges) error) error {
+	t := Target{Tenant: key.Tenant, Holder: key.Holder, RequestID: RequestID(ctx)}
+	return k.gate.do(ctx, iam.System("key-manager"), op, t, func(c *call) error {
+		c.aboutKey(key)
+		store, ok := k.store.(keyChanges)
+		if !ok {
+			return fmt.Errorf("%w: this store does not change keys", ErrUnavailable)
+		}
+		return act(c, store)
+	})
+}
+
+func (c *call) aboutKey(key WrappedKey) {
+	c.entry.Resource.Key = key.ID.String()
+	c.entry.Resource.KeyVersion = int(key.Version)
+	c.entry.Detail = "purpose " + string(key.Purpose) + ", mode " + key.Mode.String()
 }

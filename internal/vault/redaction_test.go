@@ -35,7 +35,7 @@ var typesOf = map[string][]reflect.Type{
 	"keymanager": {
 		reflect.TypeFor[keymanager.Envelope](), reflect.TypeFor[keymanager.LocalOptions](), reflect.TypeFor[keymanager.MasterKeys](),
 		reflect.TypeFor[keymanager.Inventory](), reflect.TypeFor[keymanager.Wrapper](), reflect.TypeFor[keymanager.Options](),
-		reflect.TypeFor[keymanager.KMSOptions](), reflect.TypeFor[keymanager.KMSKeys](), reflect.TypeFor[keymanager.KMSTenants](),
+		reflect.TypeFor[keymanager.KMSKeys](), reflect.TypeFor[keymanager.KMSTenants](),
 		reflect.TypeFor[keymanager.Direct](), reflect.TypeFor[keymanager.DirectOptions](), reflect.TypeFor[keymanager.Router](),
 	},
 	"custodian": {
@@ -57,6 +57,11 @@ var typesOf = map[string][]reflect.Type{
 		reflect.TypeFor[vault.ExpiredRecord](), reflect.TypeFor[vault.Tenant](), reflect.TypeFor[vault.Tenants](), reflect.TypeFor[vault.Custodians](),
 		reflect.TypeFor[vault.Store](), reflect.TypeFor[vault.Records](), reflect.TypeFor[vault.Holders](), reflect.TypeFor[vault.Keys](),
 		reflect.TypeFor[vault.KeyManager](), reflect.TypeFor[vault.Custody](), reflect.TypeFor[vault.CustodyTx](), reflect.TypeFor[vault.Log](),
+		reflect.TypeFor[vault.ImportRecord](), reflect.TypeFor[vault.Imported](), reflect.TypeFor[vault.ImportResult](), reflect.TypeFor[vault.ImportFingerprint](), reflect.TypeFor[vault.KeyStore](),
+		reflect.TypeFor[vault.KeyMover](), reflect.TypeFor[vault.KeyPolicy](), reflect.TypeFor[vault.KeyAdminOptions](), reflect.TypeFor[vault.KeyAdmin](), reflect.TypeFor[vault.KeyVersion](),
+		reflect.TypeFor[vault.KeyWork](), reflect.TypeFor[vault.HeldRecord](), reflect.TypeFor[vault.ResealedRecord](), reflect.TypeFor[vault.KeyEvent](), reflect.TypeFor[vault.JobKind](),
+		reflect.TypeFor[vault.JobState](), reflect.TypeFor[vault.Job](), reflect.TypeFor[vault.KeyChanger](), reflect.TypeFor[vault.VersionMAC](), reflect.TypeFor[vault.JobRequest](),
+		reflect.TypeFor[vault.KeyInfo](), reflect.TypeFor[vault.KeyQuery](), reflect.TypeFor[vault.KeyAction](), reflect.TypeFor[vault.KeyMove](), reflect.TypeFor[vault.Refusal](),
 	},
 }
 
@@ -134,12 +139,16 @@ func specimens(t *testing.T) map[reflect.Type]specimen {
 		{card, plain},
 		{*card, plain},
 		{vault.StoreCardRequest{Card: in, Data: s()}, plain},
+		{vault.ImportRecord{Card: in, Data: s()}, plain},
 		{&vault.StoredCard{Card: card, Data: s()}, plain},
 		{vault.FingerprintRequest{Data: s(), Key: s()}, plain},
 		{vault.Handout{Custodian: "a", Part: parts[0], Token: token}, append(fields[len(fields)/2:], token.Expose())},
 		{parts[0], fields[len(fields)/2:]},
 		{n.keeper, keys},
 		{n.local, keys},
+		{keymanager.DirectOptions{Envelope: n.local}, keys},
+		{keymanager.NewDirect(keymanager.DirectOptions{Envelope: n.local}), keys},
+		{keymanager.NewRouter(n.gate.Tenants, n.local, nil), keys},
 		{n.Service, append(keys, plain...)},
 	}
 	out := map[reflect.Type]specimen{}
