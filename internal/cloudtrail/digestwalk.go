@@ -278,11 +278,11 @@ func (v *verifier) trail(ctx context.Context, t *trail) error {
 		if !v.wanted(f.end) {
 			continue
 		}
-		d, err := v.digest(ctx, t, f, nil)
+		d, sound, err := v.digest(ctx, t, f, nil, false)
 		if err != nil {
 			return err
 		}
-		if d != nil {
+		if sound {
 			t.covered = append(t.covered, span{d.Start, d.end})
 			t.report.Backfill++
 		}
@@ -297,7 +297,9 @@ func (v *verifier) trail(ctx context.Context, t *trail) error {
 
 // chain walks from the newest digest to the oldest.
 func (v *verifier) chain(ctx context.Context, t *trail) error {
-	var newer, oldest *digest // newer is the one that should tell of the next
+	// newer is the one that should tell of the next; teller is it too, though it
+	// may be one that is not sound: a signature proves itself.
+	var newer, teller, oldest *digest
 	for i, f := range t.digests {
 		if !v.wanted(f.end) {
 			// The one after the last that is wanted tells its signature.
@@ -306,17 +308,18 @@ func (v *verifier) chain(ctx context.Context, t *trail) error {
 				if err != nil && !unsound(err) {
 					return err
 				}
-				if err == nil && v.signature(ctx, t, d, "", false) == "" {
+				if teller = d; err == nil && v.signature(ctx, t, d, "", false, false) == "" {
 					newer = d
 				}
 			}
 			continue
 		}
-		d, err := v.digest(ctx, t, f, newer)
+		d, sound, err := v.digest(ctx, t, f, teller, newer != nil)
 		if err != nil {
 			return err
 		}
-		if d == nil {
+		teller = d
+		if !sound {
 			newer, oldest = nil, nil
 			continue
 		}
@@ -408,36 +411,37 @@ func (v *verifier) late(t *trail) {
 	}
 }
 
-// digest verifies one digest file and its log files. It gives nil if that is not
-// sound, and so tells nothing of others. newer is the digest that tells its signature, if there is one.
-func (v *verifier) digest(ctx context.Context, t *trail, f digestFile, newer *digest) (*digest, error) {
+// digest verifies one digest file and its log files, and reports whether it is
+// sound. It gives nil if it cannot be read. teller is the digest that tells its
+// signature, if there is one; certain says that this one is sound.
+func (v *verifier) digest(ctx context.Context, t *trail, f digestFile, teller *digest, certain bool) (*digest, bool, error) {
 	d, err := v.read(ctx, f.name)
 	v.progress(1)
 	switch {
 	case err == nil:
 	case !unsound(err):
-		return nil, err
+		return nil, false, err
 	case errors.Is(err, errTrailing):
 		t.find(OutcomeTrailingData, f.name, "%v", errTrailing)
-		return nil, nil
+		return nil, false, nil
 	case errors.Is(err, fs.ErrNotExist):
 		t.find(OutcomeMissingDigest, f.name, "is listed but cannot be read")
-		return nil, nil
+		return nil, false, nil
 	default:
 		t.find(OutcomeMalformed, f.name, "%v", err)
-		return nil, nil
+		return nil, false, nil
 	}
 	told := ""
-	if newer != nil && newer.PreviousObject != nil && *newer.PreviousObject == v.base+d.name {
-		told = *newer.PreviousSignature
+	if teller != nil && teller.PreviousObject != nil && *teller.PreviousObject == v.base+d.name {
+		told = *teller.PreviousSignature
 	}
 	sound := v.moved(t, d)
-	sound = sound && v.signature(ctx, t, d, told, true) == ""
+	sound = sound && v.signature(ctx, t, d, told, certain, true) == ""
 	if err := v.logFiles(ctx, t, d, sound); err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	if !sound {
-		return nil, nil
+		return d, false, nil
 	}
 	t.report.Digests++
 	if t.report.First.IsZero() || d.Start.Before(t.report.First) {
@@ -446,7 +450,7 @@ func (v *verifier) digest(ctx context.Context, t *trail, f digestFile, newer *di
 	if d.end.After(t.report.Last) {
 		t.report.Last = d.end
 	}
-	return d, nil
+	return d, true, nil
 }
 
 // moved reports whether a digest stands where it says.
@@ -460,7 +464,7 @@ func (v *verifier) moved(t *trail, d *digest) bool {
 
 // signature verifies the signature of a digest: the one stored with it, and the
 // one that the next digest tells. It gives "" if that is good.
-func (v *verifier) signature(ctx context.Context, t *trail, d *digest, told string, tell bool) Outcome {
+func (v *verifier) signature(ctx context.Context, t *trail, d *digest, told string, certain, tell bool) Outcome {
 	find := func(outcome Outcome, format string, args ...any) Outcome {
 		if tell {
 			t.find(outcome, d.name, format, args...)
@@ -481,11 +485,14 @@ func (v *verifier) signature(ctx context.Context, t *trail, d *digest, told stri
 		return find(OutcomeNoKey, "there is no public key %q", d.KeyName)
 	case err != nil:
 		return find(OutcomeNoKey, "public key %q: %v", d.KeyName, err)
-	case stored != "" && told != "" && stored != told:
+	case stored != "" && certain && told != "" && stored != told:
 		return find(OutcomeInvalidSignature, "the signature stored with it is not the one that the next digest tells")
 	}
 	use := cmp.Or(stored, told)
 	if !d.signedBy(key, use) {
+		if stored == "" && !certain {
+			return find(OutcomeNoSignature, "its signature is not stored with it, and the next digest, which would tell it, is not sound")
+		}
 		return find(OutcomeInvalidSignature, "the signature is not CloudTrail's")
 	}
 	d.signature = use
