@@ -17,12 +17,12 @@ import (
 )
 
 // ErrNotRunning says that nobody answers on the socket.
-var ErrNotRunning = errors.New("no key service answers on its admin socket")
+var ErrNotRunning = errors.New("no service answers on its admin socket")
 
 // maxAnswer is the longest answer in bytes: a page of a list.
 const maxAnswer = 16 << 20
 
-// Client asks a running key service.
+// Client asks a running key service or vault.
 type Client struct {
 	path string
 	http *http.Client
@@ -67,7 +67,7 @@ func (c *Client) Call(ctx context.Context, operation string, in, out any) error 
 	if resp.StatusCode != http.StatusOK {
 		e := &Error{}
 		if err := json.Unmarshal(text, e); err != nil || e.Message == "" {
-			return fmt.Errorf("the key service answered %s", resp.Status)
+			return fmt.Errorf("the service answered %s", resp.Status)
 		}
 		return e
 	}

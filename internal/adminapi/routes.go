@@ -13,6 +13,7 @@ import (
 	"cardea/internal/identity"
 	"cardea/internal/kms"
 	"cardea/internal/secret"
+	"cardea/internal/vault"
 )
 
 // route decodes a request, has it done, and returns what to answer.
@@ -171,5 +172,16 @@ func errorOf(err error) (*Error, int) {
 	if e, is := errors.AsType[*kms.Error](err); is {
 		return &Error{Code: string(e.Code), Message: e.Message}, http.StatusBadRequest
 	}
-	return &Error{Code: "ServiceFailure", Message: "The request failed inside the key service."}, http.StatusInternalServerError
+	if e, is := errors.AsType[*vault.Refusal](err); is {
+		return &Error{Code: "Refused", Message: e.Reason}, http.StatusBadRequest
+	}
+	if e, is := errors.AsType[*vault.ValidationError](err); is && !errors.Is(err, vault.ErrUnavailable) {
+		return &Error{Code: "ValidationError", Message: e.Error()}, http.StatusBadRequest
+	}
+	for _, v := range vaultErrors {
+		if errors.Is(err, v.err) {
+			return &Error{Code: v.code, Message: err.Error()}, v.status
+		}
+	}
+	return &Error{Code: "ServiceFailure", Message: "The request failed inside the service."}, http.StatusInternalServerError
 }

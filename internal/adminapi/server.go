@@ -16,6 +16,7 @@ import (
 	"cardea/internal/iam"
 	"cardea/internal/identity"
 	"cardea/internal/kms"
+	"cardea/internal/vault"
 )
 
 // maxPath is the longest path of a socket in bytes, on Linux.
@@ -24,13 +25,26 @@ const maxPath = 107
 // maxBody is the longest request in bytes: a policy document and what it is for.
 const maxBody = 1 << 20
 
-// Options of a Server. Path, Identities and Keys are required.
+// Options of a Server. Path is required, and either what is the key service's, or
+// what is the vault's.
 type Options struct {
-	Path       string // of the socket
+	Path   string // of the socket
+	Logger *slog.Logger
+
 	Identities *identity.Service
 	Keys       *kms.Service
 	Status     func(context.Context) *Status
-	Logger     *slog.Logger
+
+	VaultKeys   *vault.KeyAdmin
+	VaultStatus func(context.Context) *VaultStatus
+}
+
+// setting is where the path is configured.
+func (o *Options) setting() string {
+	if o.VaultKeys != nil {
+		return "vault.admin_socket"
+	}
+	return "key_service.admin_socket"
 }
 
 // Server answers on the socket.
@@ -45,7 +59,7 @@ type Server struct {
 // is replaced; one that a process answers on is an error.
 func Listen(o Options) (*Server, error) {
 	if len(o.Path) > maxPath {
-		return nil, fmt.Errorf("admin socket: the path %s has %d bytes, a socket's has at most %d: set a shorter key_service.admin_socket", o.Path, len(o.Path), maxPath)
+		return nil, fmt.Errorf("admin socket: the path %s has %d bytes, a socket's has at most %d: set a shorter %s", o.Path, len(o.Path), maxPath, o.setting())
 	}
 	if err := os.MkdirAll(filepath.Dir(o.Path), 0o700); err != nil {
 		return nil, fmt.Errorf("admin socket: %w", err)
@@ -66,6 +80,9 @@ func Listen(o Options) (*Server, error) {
 		return nil, fmt.Errorf("admin socket: %w", err)
 	}
 	s := &Server{o: o, routes: routes(), ln: ln}
+	if o.VaultKeys != nil {
+		s.routes = vaultRoutes()
+	}
 	s.http = &http.Server{
 		Handler: http.HandlerFunc(s.serve), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, WriteTimeout: time.Minute,
 		MaxHeaderBytes: 16 << 10, ErrorLog: slog.NewLogLogger(o.Logger.Handler(), slog.LevelWarn),
@@ -119,7 +136,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	p, ok := r.Context().Value(peerKey{}).(peer)
 	if !ok || p.err != nil {
 		s.o.Logger.WarnContext(r.Context(), "admin socket: refused", slog.Any("error", p.err))
-		reply(w, http.StatusForbidden, &Error{Code: "AccessDenied", Message: "Only the user that the key service runs as, and root, may use its admin socket."})
+		reply(w, http.StatusForbidden, &Error{Code: "AccessDenied", Message: "Only the user that the service runs as, and root, may use its admin socket."})
 		return
 	}
 	if r.Method != http.MethodPost {
@@ -153,7 +170,11 @@ type exchange struct {
 
 // identityCaller is the operator to the identity service.
 func (x *exchange) identityCaller() identity.Caller {
-	who := identity.ByOperator(iam.Principal{Type: iam.TypeOperator, Name: x.operator, Auth: "socket", Actions: []string{"*"}, Merchants: []string{"*"}})
+	who := identity.ByOperator(x.principal())
 	who.RequestID = x.id
 	return who
+}
+
+func (x *exchange) principal() iam.Principal {
+	return iam.Principal{Type: iam.TypeOperator, Name: x.operator, Auth: "socket", Actions: []string{"*"}, Merchants: []string{"*"}}
 }
