@@ -47,7 +47,7 @@ func Ask(r Request, reg *Register, s *notekey.Signer, now time.Time) (*Request, 
 
 // signs checks that a signer is who the register says.
 func (r *Register) signs(s *notekey.Signer, role Role, now time.Time) error {
-	if err := r.may(s.Name(), role, now); err != nil {
+	if err := r.May(s.Name(), role, now); err != nil {
 		return err
 	}
 	p, err := r.Person(s.Name())
@@ -64,7 +64,7 @@ func (r *Register) signs(s *notekey.Signer, role Role, now time.Time) error {
 func (r *Register) approvers(besides string, now time.Time) int {
 	n := 0
 	for _, p := range r.People {
-		if p.Name != besides && r.may(p.Name, RoleApprover, now) == nil {
+		if p.Name != besides && r.May(p.Name, RoleApprover, now) == nil {
 			n++
 		}
 	}
@@ -106,7 +106,7 @@ func Open(signed []byte, reg *Register, now time.Time) (*State, error) {
 			asked = true
 			continue // never an approver
 		}
-		if err := reg.may(sig.Name, RoleApprover, now); err != nil {
+		if err := reg.May(sig.Name, RoleApprover, now); err != nil {
 			s.Others = append(s.Others, err.Error())
 			continue
 		}
@@ -118,7 +118,7 @@ func Open(signed []byte, reg *Register, now time.Time) (*State, error) {
 	if !asked {
 		return nil, fmt.Errorf("%w: its requester %q has not signed it", ErrRefused, r.Requester)
 	}
-	if err := reg.may(r.Requester, RoleRequester, now); err != nil {
+	if err := reg.May(r.Requester, RoleRequester, now); err != nil {
 		return nil, fmt.Errorf("%w: requester: %w", ErrRefused, err)
 	}
 	return s, nil

@@ -121,8 +121,8 @@ func (r *Register) Person(name string) (*Person, error) {
 	return nil, fmt.Errorf("%q is not in the register", name)
 }
 
-// may tells why a person may not act in a role now, or nil.
-func (r *Register) may(name string, role Role, now time.Time) error {
+// May tells why a person may not act in a role now, or nil.
+func (r *Register) May(name string, role Role, now time.Time) error {
 	p, err := r.Person(name)
 	switch {
 	case err != nil:
@@ -147,7 +147,7 @@ func article(r Role) string {
 // Custodian tells why a person may not hold a part of a key now, or nil: the role,
 // and a signed acknowledgement that is in force (PCI DSS 3.7.8).
 func (r *Register) Custodian(name string, now time.Time) error {
-	if err := r.may(name, RoleCustodian, now); err != nil {
+	if err := r.May(name, RoleCustodian, now); err != nil {
 		return err
 	}
 	p, err := r.Person(name)
