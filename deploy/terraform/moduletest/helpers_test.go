@@ -251,3 +251,12 @@ func refused(t testing.TB, input string, err error, want string) {
 		t.Errorf("%s: %v, want %q", input, err, want)
 	}
 }
+
+type hclDiagnostics = hcl.Diagnostics
+
+func attrName(step hcl.Traverser) string {
+	if a, ok := step.(hcl.TraverseAttr); ok {
+		return a.Name
+	}
+	return ""
+}

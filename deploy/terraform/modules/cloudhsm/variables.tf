@@ -10,7 +10,7 @@ variable "name" {
 }
 
 variable "cluster_id" {
-  description = "A cluster that exists, in place of a new one: cluster-…"
+  description = "A cluster that exists, in place of a new one."
   type        = string
   default     = null
   validation {

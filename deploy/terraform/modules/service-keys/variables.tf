@@ -25,7 +25,7 @@ variable "replica_regions" {
 }
 
 variable "environment" {
-  description = "The environment, in names and in the tag Environment: prod, cde, dev …"
+  description = "The environment, in names and in the tag Environment: prod, cde, dev and so on."
   type        = string
   nullable    = false
   validation {
