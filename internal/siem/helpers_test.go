@@ -18,12 +18,7 @@ import (
 	"cardea/internal/audit"
 )
 
-func TestMain(m *testing.M) {
-	if childMain() {
-		return
-	}
-	goleak.VerifyTestMain(m)
-}
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // memLog is an audit log in memory.
 type memLog struct {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
@@ -36,8 +37,10 @@ func newS3(ctx context.Context, o S3Options) (*s3.Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	// The SDK's own client, so that its settings of authorities (AWS_CA_BUNDLE) hold.
+	client := awshttp.NewBuildableClient().WithTransportOptions(func(tr *http.Transport) { tr.TLSClientConfig = t })
 	load := []func(*config.LoadOptions) error{
-		config.WithHTTPClient(newClient(t)), config.WithRegion(o.Region), config.WithRetryMaxAttempts(2),
+		config.WithHTTPClient(client), config.WithRegion(o.Region), config.WithRetryMaxAttempts(2),
 	}
 	if o.Profile != "" {
 		load = append(load, config.WithSharedConfigProfile(o.Profile))

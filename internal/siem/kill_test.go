@@ -1,0 +1,108 @@
+package siem
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"cardea/internal/audit"
+)
+
+// killed is how many entries the log of the killed process has.
+const killed = 4000
+
+// childEnv makes a test binary the process that is killed.
+const childEnv = "CARDEA_SIEM_CHILD"
+
+// TestChildDelivers is the process that is killed: it delivers a log, the same each
+// time, to a syslog receiver and to a file, until it is killed or has nothing left.
+func TestChildDelivers(t *testing.T) {
+	dir, address := os.Getenv(childEnv), os.Getenv(childEnv+"_ADDRESS")
+	if dir == "" {
+		t.Skip("only run by TestNothingIsLostWhenTheProcessIsKilled")
+	}
+	log := newMemLog(t, "node-1")
+	log.add(t, killed, func(i int, e *audit.Entry) { e.ID = fmt.Sprintf("019a9b3c-5d2e-7f10-8a4b-%012x", i) })
+	o, _, _ := options(t, dir, []*memLog{log},
+		Receiver{Name: "syslog", Sink: NewSyslog(SyslogOptions{Address: address, Encoder: encoder(FormatNDJSON)}), BatchEntries: 50},
+		Receiver{Name: "file", Sink: NewFile(FileOptions{Path: filepath.Join(dir, "cardea.ndjson"), Encoder: encoder(FormatNDJSON), Now: time.Now}), BatchEntries: 20})
+	d := mustOpen(t, o)
+	if err := d.Drain(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestNothingIsLostWhenTheProcessIsKilled(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	server := newSyslogServer(t, nil, nil)
+	start := func() *exec.Cmd {
+		c := exec.Command(os.Args[0], "-test.run=^TestChildDelivers$", "-test.v")
+		c.Env = append(os.Environ(), childEnv+"="+dir, childEnv+"_ADDRESS="+server.Addr().(*net.TCPAddr).String())
+		c.Stdout, c.Stderr = os.Stderr, os.Stderr
+		if !testing.Verbose() {
+			c.Stdout, c.Stderr = nil, nil
+		}
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	for i := range 5 {
+		before := len(server.got())
+		c := start()
+		eventually(t, "something arrives", func() bool { return len(server.got()) > before+90*i })
+		if err := c.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Wait(); err == nil && i < 4 {
+			t.Logf("it was done before it was killed for the %d. time", i+1)
+		}
+	}
+	if err := start().Wait(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the last one is there", func() bool {
+		ids := server.got()
+		return len(ids) > 0 && ids[len(ids)-1] == entryID("cardea/node-1", killed-1)
+	})
+
+	check := func(where string, ids []string) {
+		count := map[string]int{}
+		for _, id := range ids {
+			count[id]++
+		}
+		for i := range int64(killed) {
+			if count[entryID("cardea/node-1", i)] == 0 {
+				t.Fatalf("%s: entry %d is lost", where, i)
+			}
+		}
+		if len(count) != killed {
+			t.Errorf("%s: %d ids, want %d", where, len(count), killed)
+		}
+		t.Logf("%s: %d events, %d of them again", where, len(ids), len(ids)-len(count))
+	}
+	check("syslog", server.got())
+	text, err := os.ReadFile(filepath.Join(dir, "cardea.ndjson"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	check("file", idsIn(t, text))
+	// A repetition is the same to the byte.
+	lines := map[string][]byte{}
+	for line := range bytes.Lines(text) {
+		id := idsIn(t, line)[0]
+		if before, ok := lines[id]; ok && !bytes.Equal(before, line) {
+			t.Errorf("%s is not the same when repeated", id)
+		}
+		lines[id] = line
+	}
+}
