@@ -25,6 +25,7 @@ type options struct {
 	rows      int
 	databases string
 	quick     bool
+	files     filesOptions
 
 	keys      bool // the key service alone
 	keyParts  string
@@ -48,6 +49,7 @@ func main() {
 	flag.IntVar(&o.kmsKeys, "kms-keys", 5000, "keys of the key service's large store; 0 leaves it out")
 	flag.IntVar(&o.kmsGrants, "kms-grants", 20_000, "grants in it")
 	large := flag.Bool("large", false, "100,000 keys and 1 million grants in the key service's large store")
+	o.files.flags()
 	flag.Parse()
 	if o.quick {
 		o.rows, o.kmsKeys = 0, 0
@@ -139,6 +141,11 @@ func run(ctx context.Context, o options) error {
 	}
 	var r report
 	defer r.print()
+	if o.files.alone || !o.keys {
+		if err := measureFiles(ctx, o, &r, exe, dir); err != nil || o.files.alone {
+			return err
+		}
+	}
 	if !o.keys {
 		if err := measureVault(ctx, o, &r, exe, dir); err != nil {
 			return err

@@ -1,0 +1,256 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/sha512"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+)
+
+// filesOptions are those of the benchmark of file encryption.
+type filesOptions struct {
+	alone  bool
+	mib    int
+	rounds int
+	large  bool
+}
+
+func (o *filesOptions) flags() {
+	flag.BoolVar(&o.alone, "files", false, "measure file encryption alone")
+	flag.IntVar(&o.mib, "files-mib", 1024, "size of the file, in MiB")
+	flag.IntVar(&o.rounds, "files-rounds", 5, "how often each command runs")
+	flag.BoolVar(&o.large, "files-large", false, "encrypt and decrypt 10 GiB as well, for peak memory; the plaintext is a sparse file, the message 10 GiB on disk")
+}
+
+const (
+	mib = 1 << 20
+
+	frameLength = 64 << 10 // what cardea encrypt writes
+)
+
+// boundGCM is AES-256-GCM of frames in memory on one core, in MiB a second.
+func boundGCM(d time.Duration) float64 {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	block, err := aes.NewCipher(random(32))
+	if err != nil {
+		panic(err)
+	}
+	aead, err := cipher.NewGCM(block)
+	if err != nil {
+		panic(err)
+	}
+	buf, nonce, aad := random(frameLength+16), make([]byte, 12), make([]byte, 80)
+	return perCore(d, func() { aead.Seal(buf[:0], nonce, buf[:frameLength], aad) })
+}
+
+// boundSHA384 is what a signature is made over, which no second core can help with.
+func boundSHA384(d time.Duration) float64 {
+	buf := random(frameLength)
+	return perCore(d, func() { sha512.Sum384(buf) })
+}
+
+func perCore(d time.Duration, work func()) float64 {
+	n, start := 0, time.Now()
+	for time.Since(start) < d {
+		work()
+		n++
+	}
+	return float64(n) * frameLength / mib / time.Since(start).Seconds()
+}
+
+// measureFiles measures cardea encrypt and decrypt as processes, their start and
+// their calls of the key service included, each run beside the bound that is measured
+// right before it.
+func measureFiles(ctx context.Context, o options, r *report, exe, dir string) (err error) {
+	if o.quick {
+		o.files.mib, o.files.rounds = min(o.files.mib, 64), 1
+	}
+	env, stop, err := startFileKeys(ctx, exe, filepath.Join(dir, "files-keys"))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, stop()) }()
+	plain, sealed, signed, out := filepath.Join(dir, "plain"), filepath.Join(dir, "sealed"), filepath.Join(dir, "signed"), filepath.Join(dir, "out")
+	f, err := os.Create(plain)
+	if err != nil {
+		return err
+	}
+	for chunk := random(mib); o.files.mib > 0; o.files.mib-- {
+		if _, err := f.Write(chunk); err != nil {
+			return err
+		}
+	}
+	size, err := f.Seek(0, 1)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	encrypt := []string{"encrypt", "--key-id", "alias/bench", "--context", "tenant=bench"}
+	decrypt := []string{"decrypt", "--key-id", "alias/bench", "--context", "tenant=bench", "--release-before-signature"}
+	with := func(args []string, more ...string) []string { return append(slices.Clone(args), more...) }
+	for _, c := range []struct {
+		what  string
+		args  []string
+		keep  bool // the output is input of others
+		bound func(time.Duration) float64
+	}{
+		{"encrypt, written nowhere", with(encrypt, "--in", plain, "--out", os.DevNull), false, boundGCM},
+		{"encrypt to a file", with(encrypt, "--in", plain, "--out", sealed), true, boundGCM},
+		{"encrypt to a file, on disk", with(encrypt, "--in", plain, "--out", out, "--sync"), false, boundGCM},
+		{"decrypt, written nowhere", with(decrypt, "--in", sealed, "--out", os.DevNull), false, boundGCM},
+		{"decrypt to a file", with(decrypt, "--in", sealed, "--out", out), false, boundGCM},
+		{"rewrap, written nowhere", []string{"rewrap", "--from-key-id", "alias/bench", "--key-id", "alias/bench", "--in", sealed, "--out", os.DevNull}, false, boundGCM},
+		{"encrypt --sign, written nowhere", with(encrypt, "--sign", "--in", plain, "--out", os.DevNull), false, boundSHA384},
+	} {
+		if err := fileRow(ctx, r, exe, env, c.what, c.args, size, o.files.rounds, c.bound, c.keep, out); err != nil {
+			return err
+		}
+	}
+	if !o.files.large {
+		return nil
+	}
+	for _, name := range []string{plain, sealed, signed} {
+		if err := os.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	const large = 10 << 30
+	if err := errors.Join(os.WriteFile(plain, nil, 0o600), os.Truncate(plain, large)); err != nil {
+		return err
+	}
+	if err := fileRow(ctx, r, exe, env, "encrypt 10 GiB", with(encrypt, "--in", plain, "--out", sealed), large, 1, boundGCM, true, out); err != nil {
+		return err
+	}
+	return fileRow(ctx, r, exe, env, "decrypt 10 GiB", with(decrypt, "--in", sealed, "--out", os.DevNull), large, 1, boundGCM, true, out)
+}
+
+// fileRow runs a command some times. Rate and bound are those of the best run: what
+// else happens on the machine only takes away. The note has the median of the ratios.
+func fileRow(ctx context.Context, r *report, exe string, env []string, what string, args []string, size int64, rounds int, bound func(time.Duration) float64, keep bool, out string) error {
+	x := row{what: "files: " + what + ", MiB"}
+	var ratios []float64
+	var peak int64
+	for range rounds {
+		most := bound(300 * time.Millisecond)
+		took, memory, err := runFile(ctx, exe, env, append(args, "--force"))
+		if err != nil {
+			return fmt.Errorf("%s: %w", what, err)
+		}
+		rate := float64(size) / mib / took.Seconds()
+		ratios = append(ratios, rate/most)
+		x.rate, x.bound, peak = max(x.rate, rate), max(x.bound, most), max(peak, memory)
+		if err := os.Remove(out); !keep && err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	slices.Sort(ratios)
+	x.note = fmt.Sprintf("median %.0f %%, peak %d MiB", 100*ratios[len(ratios)/2], peak/mib)
+	r.add(x)
+	return nil
+}
+
+// runFile runs the command and returns how long it took and its peak memory. That is
+// the high-water mark of its own address space: what wait4 tells begins at that of
+// the process that started it.
+func runFile(ctx context.Context, exe string, env, args []string) (took time.Duration, peak int64, err error) {
+	cmd := exec.CommandContext(ctx, exe, args...)
+	var problem bytes.Buffer
+	cmd.Env, cmd.Stderr = env, &problem
+	start := time.Now()
+	if err := cmd.Start(); err != nil {
+		return 0, 0, err
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case err := <-ended:
+			if err != nil {
+				err = fmt.Errorf("%w: %s", err, problem.String())
+			}
+			return time.Since(start), peak, err
+		case <-tick.C:
+			peak = max(peak, highWater(cmd.Process.Pid))
+		}
+	}
+}
+
+// highWater is the peak of resident memory of a process in bytes (Linux; 0 elsewhere).
+func highWater(pid int) int64 {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(text)) {
+		if name, value, _ := strings.Cut(line, ":"); name == "VmHWM" {
+			kib, err := strconv.ParseInt(strings.Fields(value)[0], 10, 64)
+			if err != nil {
+				return 0
+			}
+			return kib << 10
+		}
+	}
+	return 0
+}
+
+// startFileKeys runs 'cardea dev' and makes a key in it. It returns the environment of
+// a command that uses it.
+func startFileKeys(ctx context.Context, exe, dir string) (env []string, stop func() error, err error) {
+	cmd := exec.CommandContext(ctx, exe, "dev", "--data-dir", dir, "--listen", "127.0.0.1:0", "--keys", "127.0.0.1:0", "--ops", "127.0.0.1:0")
+	pipe, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, nil, err
+	}
+	stop = func() error { return errors.Join(cmd.Process.Signal(os.Interrupt), cmd.Wait()) }
+	url := make(chan string, 1)
+	go func() {
+		for lines := bufio.NewScanner(pipe); lines.Scan(); {
+			if f := strings.Fields(lines.Text()); len(f) > 2 && f[0] == "key" && f[1] == "service" {
+				url <- f[2]
+			}
+		}
+		close(url)
+	}()
+	address, ok := <-url
+	if !ok {
+		return nil, nil, errors.Join(errors.New("cardea dev did not start"), stop())
+	}
+	credentials := filepath.Join(dir, "INSECURE-dev-credentials")
+	env = append(os.Environ(), "AWS_SHARED_CREDENTIALS_FILE="+credentials, "AWS_CONFIG_FILE="+os.DevNull, "AWS_ACCESS_KEY_ID=", "AWS_SECRET_ACCESS_KEY=",
+		"AWS_REGION=us-east-1", "AWS_ENDPOINT_URL_KMS="+address, "AWS_EC2_METADATA_DISABLED=true", "NO_PROXY=127.0.0.1")
+	cfg, err := config.LoadDefaultConfig(ctx, config.WithRegion("us-east-1"), config.WithSharedCredentialsFiles([]string{credentials}))
+	if err != nil {
+		return nil, nil, errors.Join(err, stop())
+	}
+	client := kms.NewFromConfig(cfg, func(o *kms.Options) { o.BaseEndpoint = &address })
+	key, err := client.CreateKey(ctx, &kms.CreateKeyInput{})
+	if err == nil {
+		_, err = client.CreateAlias(ctx, &kms.CreateAliasInput{AliasName: aws.String("alias/bench"), TargetKeyId: key.KeyMetadata.Arn})
+	}
+	if err != nil {
+		return nil, nil, errors.Join(err, stop())
+	}
+	return env, stop, nil
+}
