@@ -172,7 +172,7 @@ func fill(b *testing.B, s *store.Store, rows int) []vault.Record {
 }
 
 const (
-	rawColumns = "lookup, dedupe, holder_id, space, kind, customer, reference, mode, key_id, key_version, sealed, created_at, expires_at"
+	rawColumns = "lookup, dedupe, holder_id, space, kind, customer, reference, mode, key_id, key_version, sealed, created_at, expires_at, hashed_by"
 	rawBatch   = 64
 )
 
@@ -224,7 +224,7 @@ func rawSQLite(b *testing.B) {
 		}
 	}
 	begin, commit := exec("BEGIN IMMEDIATE"), exec("COMMIT")
-	insert := exec("INSERT INTO record (" + rawColumns + ") VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)")
+	insert := exec("INSERT INTO record (" + rawColumns + ") VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)")
 	segment := exec("INSERT INTO audit_segment (log_id, first, count, body) VALUES (?,?,?,?)")
 	head := exec("UPDATE audit_log SET size = ? WHERE id = 1")
 	measure(b, func() {
@@ -233,7 +233,7 @@ func rawSQLite(b *testing.B) {
 			for i := range rawBatch {
 				r := &records[n+i]
 				insert(r.Lookup[:], r.Dedupe[:], r.HolderID, int64(r.Space), int64(r.Kind), r.Customer, r.Reference, int64(r.Mode),
-					r.Key[:], int64(r.KeyVersion), r.Sealed, int64(r.CreatedAt), int64(r.ExpiresAt))
+					r.Key[:], int64(r.KeyVersion), r.Sealed, int64(r.CreatedAt), int64(r.ExpiresAt), int64(r.HashedBy))
 			}
 			segment(int64(1), int64(n), int64(rawBatch), audit.EncodeSegment(entries[n:n+rawBatch]))
 			head(int64(n))
@@ -255,11 +255,11 @@ func rawPostgres(b *testing.B) {
 	}
 	defer conn.Close(ctx)
 	const insert = "INSERT INTO record (" + rawColumns + `) SELECT * FROM unnest($1::bytea[], $2::bytea[], $3::bigint[], $4::smallint[],
-		$5::smallint[], $6::text[], $7::text[], $8::smallint[], $9::bytea[], $10::bigint[], $11::bytea[], $12::bigint[], $13::bigint[])`
+		$5::smallint[], $6::text[], $7::text[], $8::smallint[], $9::bytea[], $10::bigint[], $11::bytea[], $12::bigint[], $13::bigint[], $14::bigint[])`
 	measure(b, func() {
 		for n := 0; n < b.N; n += rawBatch {
 			var lookups, dedupes, keys, sealed [][]byte
-			var holders, versions, created, expires []int64
+			var holders, versions, created, expires, hashed []int64
 			var spaces, kinds, modes []int16
 			var customers, references []string
 			for i := range rawBatch {
@@ -270,10 +270,11 @@ func rawPostgres(b *testing.B) {
 				created, expires = append(created, int64(r.CreatedAt)), append(expires, int64(r.ExpiresAt))
 				spaces, kinds, modes = append(spaces, int16(r.Space)), append(kinds, int16(r.Kind)), append(modes, int16(r.Mode))
 				customers, references = append(customers, r.Customer), append(references, r.Reference)
+				hashed = append(hashed, int64(r.HashedBy))
 			}
 			var batch pgx.Batch
 			batch.Queue("BEGIN")
-			batch.Queue(insert, lookups, dedupes, holders, spaces, kinds, customers, references, modes, keys, versions, sealed, created, expires)
+			batch.Queue(insert, lookups, dedupes, holders, spaces, kinds, customers, references, modes, keys, versions, sealed, created, expires, hashed)
 			batch.Queue("INSERT INTO audit_segment (log_id, first, count, body) VALUES (1, $1, $2, $3)", int64(n), int64(rawBatch),
 				audit.EncodeSegment(entries[n:n+rawBatch]))
 			batch.Queue("UPDATE audit_log SET size = $1 WHERE id = 1", int64(n))

@@ -85,12 +85,14 @@ func (s *Store) PutKey(ctx context.Context, k vault.WrappedKey, e audit.Sealed) 
 }
 
 // PutFingerprint implements vault.Store.
-func (s *Store) PutFingerprint(ctx context.Context, tenant string, hash vault.MAC, id string, e audit.Sealed) (standing string, created bool, err error) {
+func (s *Store) PutFingerprint(
+	ctx context.Context, tenant string, hash vault.MAC, hashedBy uint32, id string, e audit.Sealed,
+) (standing string, created bool, err error) {
 	if err := checkText(tenant, id); err != nil {
 		return "", false, err
 	}
 	u := newUnit(kindFingerprint, e)
-	u.tenant, u.hash, u.id = tenant, hash, id
+	u.tenant, u.hash, u.hashedBy, u.id = tenant, hash, max(1, hashedBy), id
 	err = s.do(ctx, u, func() {
 		if standing, created = u.id, u.applied; !created {
 			standing = u.standingID

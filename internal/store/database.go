@@ -19,6 +19,9 @@ type database interface {
 	recordAndHolder(ctx context.Context, l vault.Lookup) (*vault.Record, *vault.Holder, error)
 	fingerprint(ctx context.Context, hash vault.MAC) (id string, found bool, err error)
 	holder(ctx context.Context, tenant, name string) (*vault.Holder, error)
+	// duplicate returns the record with one of the keyed hashes, the first that is
+	// known.
+	duplicate(ctx context.Context, hashes []vault.MAC) (*vault.Record, error)
 
 	// writer returns the connection that writes, not yet open.
 	writer() writer

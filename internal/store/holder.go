@@ -44,8 +44,8 @@ func selectFingerprint(ctx context.Context, s session, hash *vault.MAC) (id stri
 }
 
 // insertFingerprint reports whether hash was new.
-func insertFingerprint(ctx context.Context, s session, hash *vault.MAC, tenant, id string) (bool, error) {
-	n, err := s.exec(ctx, "INSERT INTO fingerprint (hash, tenant, id) VALUES ($1, $2, $3) ON CONFLICT (hash) DO NOTHING",
-		hash[:], tenant, id)
+func insertFingerprint(ctx context.Context, s session, hash *vault.MAC, hashedBy uint32, tenant, id string) (bool, error) {
+	n, err := s.exec(ctx, "INSERT INTO fingerprint (hash, tenant, id, key_version) VALUES ($1, $2, $3, $4) ON CONFLICT (hash) DO NOTHING",
+		hash[:], tenant, id, int64(hashedBy))
 	return n == 1, err
 }

@@ -2,21 +2,23 @@ package store
 
 import (
 	"context"
+	"math"
 
 	"cardea/internal/vault"
 )
 
-const keyColumns = "key_id, version, tenant, holder, purpose, state, mode, wrapped, created_at"
+const keyColumns = "key_id, version, tenant, holder, purpose, state, mode, wrapped, created_at, changed_at, sealed_count"
 
 func scanKey(scan scanFunc, k *vault.WrappedKey) error {
 	var id []byte
-	var version, mode, created int64
+	var version, mode, created, changed, sealed int64
 	var purpose, state string
-	if err := scan(&id, &version, &k.Tenant, &k.Holder, &purpose, &state, &mode, &k.Wrapped, &created); err != nil {
+	if err := scan(&id, &version, &k.Tenant, &k.Holder, &purpose, &state, &mode, &k.Wrapped, &created, &changed, &sealed); err != nil {
 		return err
 	}
 	k.Version, k.Mode, k.CreatedAt = uint32(version), vault.Mode(mode), vault.Micros(created)
 	k.Purpose, k.State = vault.Purpose(purpose), vault.KeyState(state)
+	k.ChangedAt, k.Sealed = vault.Micros(changed), uint64(max(0, sealed))
 	return copyBytes(k.ID[:], id, "key_id")
 }
 
@@ -46,11 +48,14 @@ func standingKey(ctx context.Context, s session, k *vault.WrappedKey) (*vault.Wr
 		k.Tenant, k.Holder, string(k.Purpose), int64(k.Version))
 }
 
-const insertKeySQL = "INSERT INTO wrapped_key (" + keyColumns + `) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+const insertKeySQL = "INSERT INTO wrapped_key (" + keyColumns + `) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
 	ON CONFLICT (tenant, holder, purpose, version) DO NOTHING`
 
 func keyArgs(k *vault.WrappedKey) []any {
-	return []any{k.ID[:], int64(k.Version), k.Tenant, k.Holder, string(k.Purpose), string(k.State), int64(k.Mode), k.Wrapped, int64(k.CreatedAt)}
+	return []any{
+		k.ID[:], int64(k.Version), k.Tenant, k.Holder, string(k.Purpose), string(k.State), int64(k.Mode), k.Wrapped,
+		int64(k.CreatedAt), int64(k.ChangedAt), countOf(k.Sealed),
+	}
 }
 
 // insertKey reports whether tenant, holder, purpose and version were free.
@@ -58,3 +63,6 @@ func insertKey(ctx context.Context, s session, k *vault.WrappedKey) (bool, error
 	n, err := s.exec(ctx, insertKeySQL, keyArgs(k)...)
 	return n == 1, err
 }
+
+// countOf is n as it is stored.
+func countOf(n uint64) int64 { return int64(min(n, math.MaxInt64)) }

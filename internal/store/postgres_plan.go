@@ -180,13 +180,14 @@ func (d *deleteStatement) queue(b *pipeline) {
 
 const insertRecords = "INSERT INTO record (" + recordColumns + `)
 	SELECT * FROM unnest($1::bytea[], $2::bytea[], $3::bigint[], $4::smallint[], $5::smallint[], $6::text[], $7::text[],
-	$8::smallint[], $9::bytea[], $10::bigint[], $11::bytea[], $12::bigint[], $13::bigint[])`
+	$8::smallint[], $9::bytea[], $10::bigint[], $11::bytea[], $12::bigint[], $13::bigint[], $14::bigint[])`
 
 // recordArrays is the columns of several records.
 type recordArrays struct {
 	us                                  []*unit
 	lookups, dedupes, keys, sealed      [][]byte
 	holders, versions, created, expires []int64
+	hashedBy                            []int64
 	spaces, kinds, modes                []int16
 	customers, references               []string
 }
@@ -202,6 +203,7 @@ func (a *recordArrays) add(u *unit) {
 	a.keys, a.sealed = append(a.keys, r.Key[:]), append(a.sealed, r.Sealed)
 	a.holders, a.versions = append(a.holders, r.HolderID), append(a.versions, int64(r.KeyVersion))
 	a.created, a.expires = append(a.created, int64(r.CreatedAt)), append(a.expires, int64(r.ExpiresAt))
+	a.hashedBy = append(a.hashedBy, hashedBy(r))
 	a.spaces, a.kinds, a.modes = append(a.spaces, int16(r.Space)), append(a.kinds, int16(r.Kind)), append(a.modes, int16(r.Mode))
 	a.customers, a.references = append(a.customers, r.Customer), append(a.references, r.Reference)
 }
@@ -209,7 +211,7 @@ func (a *recordArrays) add(u *unit) {
 func (a *recordArrays) args() []any {
 	return []any{
 		a.lookups, a.dedupes, a.holders, a.spaces, a.kinds, a.customers, a.references,
-		a.modes, a.keys, a.versions, a.sealed, a.created, a.expires,
+		a.modes, a.keys, a.versions, a.sealed, a.created, a.expires, a.hashedBy,
 	}
 }
 
@@ -217,7 +219,7 @@ func (a *recordArrays) reset() {
 	clear(a.us)
 	*a = recordArrays{
 		us: a.us[:0], lookups: a.lookups[:0], dedupes: a.dedupes[:0], keys: a.keys[:0], sealed: a.sealed[:0],
-		holders: a.holders[:0], versions: a.versions[:0], created: a.created[:0], expires: a.expires[:0],
+		holders: a.holders[:0], versions: a.versions[:0], created: a.created[:0], expires: a.expires[:0], hashedBy: a.hashedBy[:0],
 		spaces: a.spaces[:0], kinds: a.kinds[:0], modes: a.modes[:0], customers: a.customers[:0], references: a.references[:0],
 	}
 }
@@ -261,10 +263,13 @@ func (p *plan) queueFingerprints(b *pipeline) {
 	}
 	var hashes [][]byte
 	var tenants, ids []string
+	var versions []int64
 	for _, u := range p.fingerprints {
 		hashes, tenants, ids = append(hashes, u.hash[:]), append(tenants, u.tenant), append(ids, u.id)
+		versions = append(versions, int64(u.hashedBy))
 	}
-	b.query(`INSERT INTO fingerprint (hash, tenant, id) SELECT * FROM unnest($1::bytea[], $2::text[], $3::text[])
+	b.query(`INSERT INTO fingerprint (hash, tenant, id, key_version)
+		SELECT * FROM unnest($1::bytea[], $2::text[], $3::text[], $4::bigint[])
 		ON CONFLICT (hash) DO NOTHING RETURNING hash`, func(rows pgx.Rows) error {
 		return eachRow(rows, func(scan scanFunc) error {
 			var hash []byte
@@ -279,7 +284,7 @@ func (p *plan) queueFingerprints(b *pipeline) {
 			}
 			return nil
 		})
-	}, hashes, tenants, ids)
+	}, hashes, tenants, ids, versions)
 }
 
 func (p *plan) queueHolders(b *pipeline) {

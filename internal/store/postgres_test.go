@@ -102,7 +102,7 @@ func TestReadsShareARoundTrip(t *testing.T) {
 		records = append(records, r)
 	}
 	hash := vault.MAC{7}
-	if _, _, err := s.PutFingerprint(t.Context(), "public", hash, "print", storetest.Entry(t, "print")); err != nil {
+	if _, _, err := s.PutFingerprint(t.Context(), "public", hash, 1, "print", storetest.Entry(t, "print")); err != nil {
 		t.Fatal(err)
 	}
 	calls := []func(ctx context.Context) (string, error){

@@ -7,19 +7,19 @@ import (
 	"cardea/internal/vault"
 )
 
-const recordColumns = `lookup, dedupe, holder_id, space, kind, customer, reference, mode, key_id, key_version, sealed, created_at, expires_at`
+const recordColumns = `lookup, dedupe, holder_id, space, kind, customer, reference, mode, key_id, key_version, sealed, created_at, expires_at, hashed_by`
 
 // recordRow has the columns of a record as they are scanned.
 type recordRow struct {
 	lookup, dedupe, key        []byte
 	space, kind, mode, version int64
-	created, expires           int64
+	created, expires, hashedBy int64
 }
 
 func (c *recordRow) targets(r *vault.Record) []any {
 	return []any{
 		&c.lookup, &c.dedupe, &r.HolderID, &c.space, &c.kind, &r.Customer, &r.Reference,
-		&c.mode, &c.key, &c.version, &r.Sealed, &c.created, &c.expires,
+		&c.mode, &c.key, &c.version, &r.Sealed, &c.created, &c.expires, &c.hashedBy,
 	}
 }
 
@@ -36,6 +36,7 @@ func (c *recordRow) fill(r *vault.Record) error {
 		if err := copyBytes(r.Dedupe[:], c.dedupe, "dedupe"); err != nil {
 			return err
 		}
+		r.HashedBy = uint32(c.hashedBy)
 	}
 	r.Space, r.Kind, r.Mode = vault.Space(c.space), vault.Kind(c.kind), vault.Mode(c.mode)
 	r.KeyVersion = uint32(c.version)
@@ -45,13 +46,16 @@ func (c *recordRow) fill(r *vault.Record) error {
 
 // selectRecord reads one record by a condition that at most one meets.
 func selectRecord(ctx context.Context, s session, where string, arg []byte) (*vault.Record, error) {
+	r, err := selectOne(ctx, s, where, arg)
+	return r, orNotFound(r, err)
+}
+
+// selectOne is selectRecord that returns nil if there is none.
+func selectOne(ctx context.Context, s session, where string, arg []byte) (*vault.Record, error) {
 	r, c := new(vault.Record), recordRow{}
 	found, err := queryOne(ctx, s, c.targets(r), "SELECT "+recordColumns+" FROM record WHERE "+where, arg)
-	if err != nil {
+	if err != nil || !found {
 		return nil, err
-	}
-	if !found {
-		return nil, vault.ErrNotFound
 	}
 	return r, c.fill(r)
 }
@@ -76,7 +80,7 @@ func standing(ctx context.Context, s session, r *vault.Record) (*vault.Record, e
 }
 
 const selectRecordAndHolder = `SELECT r.lookup, r.dedupe, r.holder_id, r.space, r.kind, r.customer, r.reference, r.mode, r.key_id,
-	r.key_version, r.sealed, r.created_at, r.expires_at, h.id, h.tenant, h.name, h.secret, h.created_at
+	r.key_version, r.sealed, r.created_at, r.expires_at, r.hashed_by, h.id, h.tenant, h.name, h.secret, h.created_at
 	FROM record r JOIN holder h ON h.id = r.holder_id WHERE `
 
 // recordAndHolderRow is recordRow with the holder's columns.
@@ -97,7 +101,7 @@ func (c *recordAndHolderRow) fill(r *vault.Record, h *vault.Holder) error {
 // insertRecord inserts r and reports whether nothing stood in its way.
 func insertRecord(ctx context.Context, s session, r *vault.Record) (bool, error) {
 	const sql = "INSERT INTO record (" + recordColumns + `)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) ON CONFLICT DO NOTHING`
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) ON CONFLICT DO NOTHING`
 	n, err := s.exec(ctx, sql, recordArgs(r)...)
 	return n == 1, err
 }
@@ -106,11 +110,11 @@ func insertRecord(ctx context.Context, s session, r *vault.Record) (bool, error)
 const upsertTail = ` ON CONFLICT (lookup) DO UPDATE SET dedupe = excluded.dedupe, holder_id = excluded.holder_id,
 	space = excluded.space, kind = excluded.kind, customer = excluded.customer, reference = excluded.reference,
 	mode = excluded.mode, key_id = excluded.key_id, key_version = excluded.key_version, sealed = excluded.sealed,
-	created_at = excluded.created_at, expires_at = excluded.expires_at`
+	created_at = excluded.created_at, expires_at = excluded.expires_at, hashed_by = excluded.hashed_by`
 
 func upsertRecord(ctx context.Context, s session, r *vault.Record) error {
 	const sql = "INSERT INTO record (" + recordColumns + `)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)` + upsertTail
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)` + upsertTail
 	_, err := s.exec(ctx, sql, recordArgs(r)...)
 	return err
 }
@@ -122,8 +126,17 @@ func recordArgs(r *vault.Record) []any {
 	}
 	return []any{
 		r.Lookup[:], dedupe, r.HolderID, int64(r.Space), int64(r.Kind), r.Customer, r.Reference,
-		int64(r.Mode), r.Key[:], int64(r.KeyVersion), r.Sealed, int64(r.CreatedAt), int64(r.ExpiresAt),
+		int64(r.Mode), r.Key[:], int64(r.KeyVersion), r.Sealed, int64(r.CreatedAt), int64(r.ExpiresAt), hashedBy(r),
 	}
+}
+
+// hashedBy is the version of the key that made the record's keyed hash: 0 if there is
+// none, and the first if its caller does not say.
+func hashedBy(r *vault.Record) int64 {
+	if r.Dedupe == nil {
+		return 0
+	}
+	return int64(max(1, r.HashedBy))
 }
 
 const (

@@ -13,6 +13,7 @@ import (
 
 var (
 	_ vault.Store   = (*store.Store)(nil)
+	_ vault.KeyWork = (*store.Store)(nil)
 	_ vault.Custody = (*store.Store)(nil)
 	_ audit.Source  = (*store.Store)(nil)
 )

@@ -55,6 +55,7 @@ type unit struct {
 	lookup     vault.Lookup
 	expiredAt  vault.Micros
 	hash       vault.MAC
+	hashedBy   uint32 // version of the key that made hash
 	tenant, id string
 	holder     vault.Holder
 	key        vault.WrappedKey
@@ -123,7 +124,7 @@ func (u *unit) apply(ctx context.Context, s session) (err error) {
 	case kindDelete:
 		u.applied, err = deleteRecord(ctx, s, &u.lookup, u.expiredAt)
 	case kindFingerprint:
-		if u.applied, err = insertFingerprint(ctx, s, &u.hash, u.tenant, u.id); err == nil && !u.applied {
+		if u.applied, err = insertFingerprint(ctx, s, &u.hash, u.hashedBy, u.tenant, u.id); err == nil && !u.applied {
 			var found bool
 			u.standingID, found, err = selectFingerprint(ctx, s, &u.hash)
 			u.again = !found

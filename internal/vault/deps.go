@@ -24,9 +24,10 @@ type Store interface {
 
 	// Fingerprint returns the id stored for hash, or ErrNotFound.
 	Fingerprint(ctx context.Context, hash MAC) (string, error)
-	// PutFingerprint stores id for hash. If the hash is known, it returns the id
-	// that stands and false.
-	PutFingerprint(ctx context.Context, tenant string, hash MAC, id string, e audit.Sealed) (string, bool, error)
+	// PutFingerprint stores id for hash, which the given version of the tenant's
+	// fingerprint key made. If the hash is known, it returns the id that stands and
+	// false.
+	PutFingerprint(ctx context.Context, tenant string, hash MAC, hashedBy uint32, id string, e audit.Sealed) (string, bool, error)
 
 	// Append makes entries durable in the order given, without any other change.
 	Append(ctx context.Context, entries ...audit.Sealed) error

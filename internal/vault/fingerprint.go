@@ -65,7 +65,7 @@ func (s *Service) fingerprintID(ctx context.Context, c *call, r FingerprintReque
 	}
 	c.entry.Resource.Reference = id
 	created, err := c.commit(ctx, "created", func(ctx context.Context, e audit.Sealed) (created bool, err error) {
-		id, created, err = s.store.PutFingerprint(ctx, r.Tenant, hash, id, e)
+		id, created, err = s.store.PutFingerprint(ctx, r.Tenant, hash, 1, id, e)
 		return created, err
 	})
 	if err != nil {

@@ -335,9 +335,9 @@ func (d *detached) PutHolder(ctx context.Context, h vault.Holder, e audit.Sealed
 	return d.Store.PutHolder(ctx, h, e)
 }
 
-func (d *detached) PutFingerprint(ctx context.Context, tenant string, hash vault.MAC, id string, e audit.Sealed) (string, bool, error) {
+func (d *detached) PutFingerprint(ctx context.Context, tenant string, hash vault.MAC, by uint32, id string, e audit.Sealed) (string, bool, error) {
 	d.gone(ctx)
-	return d.Store.PutFingerprint(ctx, tenant, hash, id, e)
+	return d.Store.PutFingerprint(ctx, tenant, hash, by, id, e)
 }
 
 // A client that hangs up must neither keep its access out of the log, nor leave

@@ -136,7 +136,7 @@ func EntryOf(tb testing.TB, node, reference string) audit.Sealed {
 func Record(holder int64) vault.Record {
 	reference := uuid.Must(uuid.NewV7()).String()
 	r := vault.Record{
-		Dedupe: new(vault.MAC), HolderID: holder, Space: vault.SpaceV1, Kind: vault.KindCard, Customer: "customer_1", Reference: reference,
+		Dedupe: new(vault.MAC), HashedBy: 1, HolderID: holder, Space: vault.SpaceV1, Kind: vault.KindCard, Customer: "customer_1", Reference: reference,
 		Mode: vault.ModeLocal, Key: vault.NewKeyID(), KeyVersion: 1, Sealed: make([]byte, 190), CreatedAt: vault.MicrosOf(time.Now()),
 	}
 	rand.Read(r.Dedupe[:])

@@ -3,6 +3,7 @@ package storetest
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"sync"
 	"testing"
@@ -15,7 +16,7 @@ import (
 
 // Run tests stores on new databases that url makes.
 func Run(t *testing.T, url func(testing.TB) string) {
-	for name, test := range map[string]func(*testing.T, string){
+	tests := map[string]func(*testing.T, string){
 		"RecordComesBackAsItWentIn":             testRecordRoundTrip,
 		"RecordIsInsertedOnce":                  testPutConflicts,
 		"UpsertReplacesAllOfARecord":            testUpsert,
@@ -55,7 +56,9 @@ func Run(t *testing.T, url func(testing.TB) string) {
 		"CheckpointKeyOfAnotherLogIsRefused":   testForeignSigner,
 		"OldCheckpointsAreReadInOrder":         testCheckpointOrder,
 		"SegmentsAreReadFromWithin":            testSegmentsFrom,
-	} {
+	}
+	maps.Copy(tests, keyWorkTests())
+	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			test(t, url(t))
@@ -84,6 +87,9 @@ func sameRecord(tb testing.TB, got, want vault.Record) {
 	tb.Helper()
 	if d, w := got.Dedupe, want.Dedupe; (d == nil) != (w == nil) || d != nil && *d != *w {
 		tb.Errorf("dedupe key %x, want %x", d, w)
+	}
+	if want.Dedupe == nil {
+		want.HashedBy = 0
 	}
 	got.Dedupe, want.Dedupe = nil, nil
 	if g, w := fmt.Sprintf("%+v", got), fmt.Sprintf("%+v", want); g != w {
@@ -320,7 +326,7 @@ func testFingerprint(t *testing.T, url string) {
 		t.Errorf("unknown hash: %v", err)
 	}
 	for i, want := range []bool{true, false} {
-		id, created, err := s.PutFingerprint(t.Context(), "public", hash, fmt.Sprint("id ", i), Entry(t, "fingerprint"))
+		id, created, err := s.PutFingerprint(t.Context(), "public", hash, 1, fmt.Sprint("id ", i), Entry(t, "fingerprint"))
 		if id != "id 0" || created != want || err != nil {
 			t.Errorf("put %d: %q created %v, error %v", i, id, created, err)
 		}
@@ -395,7 +401,7 @@ func testText(t *testing.T, url string) {
 		_, err := s.PutRecord(t.Context(), r, Entry(t, "bad"))
 		err2 := s.UpsertRecord(t.Context(), r, Entry(t, "bad"))
 		_, _, err3 := s.PutHolder(t.Context(), vault.Holder{Tenant: "public", Name: bad}, Entry(t, "bad"))
-		_, _, err4 := s.PutFingerprint(t.Context(), "public", vault.MAC{9}, bad, Entry(t, "bad"))
+		_, _, err4 := s.PutFingerprint(t.Context(), "public", vault.MAC{9}, 1, bad, Entry(t, "bad"))
 		_, _, err5 := s.PutKey(t.Context(), vault.WrappedKey{Tenant: "public", Holder: bad}, Entry(t, "bad"))
 		for i, err := range []error{err, err2, err3, err4, err5} {
 			if err == nil || err.Error() != "text has a NUL character or is not UTF-8" {

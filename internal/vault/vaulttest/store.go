@@ -318,7 +318,7 @@ func (s *Store) Fingerprint(_ context.Context, hash vault.MAC) (string, error) {
 }
 
 // PutFingerprint implements vault.Store.
-func (s *Store) PutFingerprint(_ context.Context, _ string, hash vault.MAC, id string, e audit.Sealed) (string, bool, error) {
+func (s *Store) PutFingerprint(_ context.Context, _ string, hash vault.MAC, _ uint32, id string, e audit.Sealed) (string, bool, error) {
 	if err := s.enter("PutFingerprint"); err != nil {
 		return "", false, err
 	}

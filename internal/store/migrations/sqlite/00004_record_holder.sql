@@ -1,0 +1,2 @@
+-- +goose Up
+CREATE INDEX record_holder ON record (holder_id);
