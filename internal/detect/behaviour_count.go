@@ -15,6 +15,7 @@ func (d *Detector) addMinute(m *meter, n int64, t *tally) {
 	x := float64(t.N)
 	m.Sum1 += x
 	m.Sq1 += x * x
+	m.Top1 = max(m.Top1, x)
 	if m.Rule == b1 {
 		d.judge(m, n, oneMinute, x, t)
 	}
@@ -50,6 +51,7 @@ func (d *Detector) endFive(n int64) {
 		x := m.value(&m.Five)
 		m.Sum5 += x
 		m.Sq5 += x * x
+		m.Top5 = max(m.Top5, x)
 		d.judge(m, n, fiveMinutes, x, &m.Five.T)
 		m.Hour.T.merge(&m.Five.T)
 		if m.Sets {
@@ -86,6 +88,9 @@ func (d *Detector) endHour(n int64) {
 	d.activePairs = d.activePairs[:0]
 	d.conclude(n)
 	for _, m := range d.active {
+		if m.Kind == meterStrange && m.Rule == b6 {
+			d.state.Subjects[m.Who].settle(m.Flagged == hour)
+		}
 		d.learn(m, hour)
 		m.listed = false
 	}
@@ -101,10 +106,11 @@ func (d *Detector) learn(m *meter, hour int64) {
 		m.Model.skip(hour)
 	} else {
 		x := m.value(&m.Hour)
-		h := hourStats{mean: [scales]float32{float32(m.Sum1 / 60), float32(m.Sum5 / 12), float32(x)}, sq: [scales]float32{float32(m.Sq1 / 60), float32(m.Sq5 / 12), float32(x * x)}}
+		h := hourStats{mean: [scales]float32{float32(m.Sum1 / 60), float32(m.Sum5 / 12), float32(x)}, sq: [scales]float32{float32(m.Sq1 / 60), float32(m.Sq5 / 12), float32(x * x)},
+			top: [scales]float32{float32(m.Top1), float32(m.Top5), float32(x)}}
 		m.Model.learn(hour, &h)
 	}
-	m.Sum1, m.Sq1, m.Sum5, m.Sq5 = 0, 0, 0, 0
+	m.Sum1, m.Sq1, m.Sum5, m.Sq5, m.Top1, m.Top5 = 0, 0, 0, 0, 0, 0
 	m.Hour.T = tally{}
 	m.Hour.Set.reset()
 }
@@ -127,7 +133,8 @@ func (d *Detector) judge(m *meter, n int64, s scale, x float64, t *tally) {
 		return
 	}
 	mu, phi := m.Model.near(n, s)
-	phi += spread(m.Rule, s)
+	raw := phi
+	phi = max(0, phi) + spread(m.Rule, s)
 	var score float64
 	if m.Model.Hours < int(time.Duration(d.rules.Engine.Learning)/time.Hour) {
 		if m.Rule != b1 || !m.Model.extreme(x, s) {
@@ -139,6 +146,13 @@ func (d *Detector) judge(m *meter, n int64, s scale, x float64, t *tally) {
 			return
 		}
 		score = tailScore(x, mu, phi, d.rules.Engine.ScoreCap)
+		if m.Sets && raw < 0 && mu > 5 { // different values run out: they vary less than events
+			sd := math.Sqrt(max(mu+raw*mu*mu, 0.3*mu) + 1)
+			score = normalScore((x-0.5-mu)/sd, d.rules.Engine.ScoreCap)
+		}
+		if rare, ok := m.Model.episode(x, s, spread(m.Rule, s), d.rules.Engine.ScoreCap); ok {
+			score = min(score, rare)
+		}
 	}
 	if score < 1.5 {
 		return
@@ -187,8 +201,11 @@ func (d *Detector) whatOf(m *meter, s scale, x, mu float64) string {
 		return fmt.Sprintf("%s had %s %s in %s, %s", m.Who, amount(x), failure(m.Kind-meterFail), in, usual)
 	case b6:
 		what := "different encryption contexts"
-		if m.Kind == meterMerchants {
+		switch m.Kind {
+		case meterMerchants:
 			what = "different merchants"
+		case meterStrange:
+			what = "merchants that it never served before"
 		}
 		return fmt.Sprintf("%s decrypted for %s %s in %s, %s", m.Who, amount(x), what, in, usual)
 	case b7:

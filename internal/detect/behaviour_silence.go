@@ -75,9 +75,10 @@ func (d *Detector) quietFive(n int64, q *quiet, what string, known bool) {
 	}
 	mu, phi := q.Model.expect(n/60, fiveMinutes)
 	// What stands still does so for longer than by chance: the spread is wide.
-	q.Silent += min(2, zeroScore(mu, phi+0.3))
+	q.Silent += min(2, zeroScore(mu, max(0, phi)+0.3))
 	set := &d.set[b9]
-	if q.Told || known || set.Disabled || q.Model.Hours < int(time.Duration(d.rules.Engine.Learning)/time.Hour) ||
+	if q.Told || known || set.Disabled || q.Model.Busy.N < 20 || // hours with any: one that spoke a few times owes nothing
+		q.Model.Hours < int(time.Duration(d.rules.Engine.Learning)/time.Hour) ||
 		q.Silent < set.Score || n-q.Last < int64(set.Minimum) {
 		return
 	}

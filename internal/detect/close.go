@@ -171,6 +171,9 @@ func (d *Detector) bothDuties(n int64, p *pair, pm *pairMinute) {
 	if p.LastAdmin != n && p.LastUse != n || max(p.LastAdmin-p.LastUse, p.LastUse-p.LastAdmin) > int64(d.set[r16].Days)*24*60 {
 		return
 	}
+	if c := d.state.Cool[coolName{Rule: r16, Who: p.Who, What: p.Key}]; n < c.Until {
+		return
+	}
 	var t tally
 	for _, x := range []*trace{&p.AdminTrace, &p.UseTrace} {
 		one := tally{N: 1, First: x.At, Last: x.At, Kept: 1}
@@ -224,6 +227,11 @@ func (d *Detector) closeWho(n int64, wm *whoMinute) {
 		}
 		if wm.merchants.count() > 0 {
 			d.addSet(x.meter(meterMerchants, b6, true), n, &wm.merchants, &wm.decrypts)
+			if fresh := x.meet(n, &wm.merchants); fresh > 0 {
+				t := wm.decrypts
+				t.N = fresh
+				d.addMinute(x.meter(meterStrange, b6, false), n, &t)
+			}
 		}
 	}
 	if wm.keys.count() > 0 {

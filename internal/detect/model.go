@@ -34,7 +34,8 @@ func (m *moments) add(decay float32, h *hourStats) {
 	}
 }
 
-// mean and spread (phi: variance = mean + phi·mean²) of a window of that scale.
+// at is the mean and the spread (phi: variance = mean + phi·mean²) of a window of
+// that scale. The spread is negative where counts vary less than by chance.
 func (m *moments) at(s scale) (mu, phi float64) {
 	if m.N == 0 {
 		return 0, 0
@@ -43,12 +44,13 @@ func (m *moments) at(s scale) (mu, phi float64) {
 	if mu < 1e-9 {
 		return mu, 0
 	}
-	return mu, max(0, (float64(m.Sq[s]/m.N)-mu-mu*mu)/(mu*mu))
+	return mu, (float64(m.Sq[s]/m.N) - mu - mu*mu) / (mu * mu)
 }
 
 // hourStats is what an hour says to the model.
 type hourStats struct {
 	mean, sq [scales]float32
+	top      [scales]float32 // the largest window
 }
 
 const (
@@ -72,6 +74,8 @@ type model struct {
 	All         moments
 	Day         []moments // dayBins, once there is something to tell apart
 	Week        []moments // weekBins, after four weeks
+	Busy        moments   // of the hours with any: their largest windows
+	Max         [scales]float32
 	Recent      []float32 // counts of the last hours with any, for the median while it is young
 	Cusum       float64
 	CusumStart  int64 // minute at which the sum left zero
@@ -121,6 +125,14 @@ func (m *model) one(hour int64, h *hourStats) {
 	m.Hours++
 	m.All.add(allDecay, h)
 	if h.mean[oneHour] > 0 {
+		busy := hourStats{mean: h.top}
+		for s, x := range h.top {
+			busy.sq[s] = x * x
+		}
+		m.Busy.add(0.98, &busy)
+		for s := range m.Max {
+			m.Max[s] = max(m.Max[s], h.top[s])
+		}
 		if len(m.Recent) == recentHours {
 			m.Recent = append(m.Recent[:0], m.Recent[1:]...)
 		}
@@ -152,13 +164,14 @@ func (m *model) tamed(hour int64, h *hourStats) *hourStats {
 	if m.Cusum > 5 { // a drift may be under way
 		width = 1
 	}
-	limit := float32(mu + width*math.Sqrt(mu+phi*mu*mu) + 1)
+	limit := float32(mu + width*math.Sqrt(mu+max(0, phi)*mu*mu) + 1)
 	if x := h.mean[oneHour]; x > limit {
 		f := limit / x
 		t := *h
 		for s := range t.mean {
 			t.mean[s] *= f
 			t.sq[s] *= f * f
+			t.top[s] *= f
 		}
 		return &t
 	}
@@ -181,7 +194,7 @@ func (m *model) expect(hour int64, s scale) (mu, phi float64) {
 		}
 	}
 	floor := 0.3 / (float64(m.All.N) + 24) / [scales]float64{60, 12, 1}[s]
-	return max(mu, floor), phi + min(phiAll, 4)/(known+0.5) + 0.5/(float64(m.Hours)+1)
+	return max(mu, floor), phi + max(0, min(phiAll, 4))/(known+0.5) + 0.5/(float64(m.Hours)+1)
 }
 
 // pool draws a bin of weight N toward what is known with weight prior.
@@ -197,6 +210,19 @@ func pool(b *moments, s scale, mu, phi, prior float64) (float64, float64) {
 		bp = phi
 	}
 	return w*bm + (1-w)*mu, wp*bp + (1-wp)*phi
+}
+
+// episode is the score of a window of something that happens now and then, such
+// as deployments: how rare it is that it happens at all, and how large it is among
+// those that did. It is false where there is no such history.
+func (m *model) episode(x float64, s scale, spread, limit float64) (float64, bool) {
+	// Decayed alike, an hour in three with any is no episode.
+	if m.Busy.N < 0.9 || m.All.N < 24 || float64(m.Busy.N) > 0.33*float64(min(m.All.N, 200)) {
+		return 0, false
+	}
+	mu, phi := m.Busy.at(s)
+	n := float64(m.Busy.N)
+	return min(limit, rarity(m.Hours, m.Busy.N)+tailScore(x, 1.15*mu, max(0, phi)+spread+0.5/n, limit)), true
 }
 
 // near is expect, but within ten minutes of the hour's edge the larger of both
@@ -220,9 +246,9 @@ func (m *model) near(minute int64, s scale) (mu, phi float64) {
 }
 
 // extreme is the test of a baseline that is young: far above the median of its
-// hours, in units of the median deviation.
+// hours, in units of the median deviation, and above all that was.
 func (m *model) extreme(x float64, s scale) bool {
-	if len(m.Recent) < 6 {
+	if len(m.Recent) < 6 || x < 3*float64(m.Max[s]) {
 		return false
 	}
 	v := slices.Clone(m.Recent)
