@@ -68,13 +68,21 @@ func TestTrailIsCompleteValidatedAndLockedForThreeYears(t *testing.T) {
 	}
 }
 
-// onBucket decides with an identity policy that allows everything, which is what an
-// administrator of the account has.
-func onBucket(t *testing.T, p *Plan, who iam.Caller, action, on string, with map[string]iam.Value) bool {
+// onBucket is what the bucket's policy says: allowed, denied, or left to the identity
+// policies of the account, which for S3 are enough.
+func onBucket(t *testing.T, p *Plan, who iam.Caller, action, on string, with map[string]iam.Value) string {
 	t.Helper()
 	values := map[string]iam.Value{"s3:TlsVersion": iam.String("1.3"), "aws:SourceVpce": {}}
 	maps.Copy(values, with)
-	return call{who: who, action: "s3:" + action, on: on, with: values}.may(p.policy(t, iam.KeyPolicy, "module.cloudtrail[0].aws_s3_bucket_policy.logs", "policy"), anybody(t))
+	policy := p.policy(t, iam.KeyPolicy, "module.cloudtrail[0].aws_s3_bucket_policy.logs", "policy")
+	v := iam.Decide(call{who: who, action: "s3:" + action, on: on, with: values}.query(), &iam.Policies{Resource: policy, Identity: []iam.NamedPolicy{{Name: "all", Policy: anybody(t)}}})
+	switch {
+	case v.Allowed:
+		return "allowed"
+	case v.Reason == iam.DeniedExplicitly:
+		return "denied"
+	}
+	return "left"
 }
 
 func TestNobodyTampersWithTheLog(t *testing.T) {
@@ -87,31 +95,34 @@ func TestNobodyTampersWithTheLog(t *testing.T) {
 		who        iam.Caller
 		action, on string
 		with       map[string]iam.Value
-		want       bool
+		want       string
 	}{
-		{service("cloudtrail.amazonaws.com"), "PutObject", file, trail, true},
-		{service("cloudtrail.amazonaws.com"), "PutObject", orgFile, trail, true},
-		{service("cloudtrail.amazonaws.com"), "GetBucketAcl", logs, trail, true},
-		{service("cloudtrail.amazonaws.com"), "PutObject", file, foreign, false},
-		{service("cloudtrail.amazonaws.com"), "PutObject", logs + "/AWSLogs/444455556666/x", trail, false},
-		{service("cloudtrail.amazonaws.com"), "DeleteObject", file, trail, false},
-		{service("config.amazonaws.com"), "PutObject", file, trail, false},
-		{session(siem, without), "GetObject", file, nil, true},
-		{session(siem, without), "ListBucket", logs, nil, true},
-		{session(siem, without), "GetObject", file, map[string]iam.Value{"aws:SecureTransport": iam.Bool(false)}, false},
-		{session(siem, without), "GetObject", file, map[string]iam.Value{"s3:TlsVersion": iam.String("1.1")}, false},
-		{session(siem, 0), "PutObject", file, nil, false},
-		{session(siem, 0), "PutBucketPolicy", logs, nil, false},
-		{session(keyAdmin, 0), "DeleteObject", file, nil, false},
-		{session(keyAdmin, 0), "DeleteObjectVersion", file, nil, false},
-		{session(keyAdmin, 0), "BypassGovernanceRetention", file, nil, false},
-		{rootUser(Account, true), "DeleteObjectVersion", file, nil, false},
-		{session(stranger, 0), "PutBucketVersioning", logs, nil, false},
-		{session(stranger, 0), "PutLifecycleConfiguration", logs, nil, false},
-		{session(stranger, 0), "DeleteBucket", logs, nil, false},
+		{service("cloudtrail.amazonaws.com"), "PutObject", file, trail, "allowed"},
+		{service("cloudtrail.amazonaws.com"), "PutObject", orgFile, trail, "allowed"},
+		{service("cloudtrail.amazonaws.com"), "GetBucketAcl", logs, trail, "allowed"},
+		{service("cloudtrail.amazonaws.com"), "PutObject", file, foreign, "left"},
+		{service("cloudtrail.amazonaws.com"), "PutObject", logs + "/AWSLogs/444455556666/x", trail, "left"},
+		{service("cloudtrail.amazonaws.com"), "DeleteObject", file, trail, "denied"},
+		{service("config.amazonaws.com"), "PutObject", file, trail, "left"},
+		{session(siem, without), "GetObject", file, nil, "allowed"},
+		{session(siem, without), "ListBucket", logs, nil, "allowed"},
+		{session(siem, without), "GetObject", file, map[string]iam.Value{"aws:SecureTransport": iam.Bool(false)}, "denied"},
+		{session(siem, without), "GetObject", file, map[string]iam.Value{"s3:TlsVersion": iam.String("1.1")}, "denied"},
+		{session(siem, 0), "PutObject", file, nil, "denied"},
+		{session(siem, 0), "PutBucketPolicy", logs, nil, "denied"},
+		{session(keyAdmin, 0), "DeleteObject", file, nil, "denied"},
+		{session(keyAdmin, 0), "DeleteObjectVersion", file, nil, "denied"},
+		{session(keyAdmin, 0), "BypassGovernanceRetention", file, nil, "denied"},
+		{rootUser(Account, true), "DeleteObjectVersion", file, nil, "denied"},
+		{session(terraform, without), "PutBucketVersioning", logs, nil, "left"},
+		{session(keyAdmin, 0), "PutBucketPolicy", logs, nil, "left"},
+		{session(keyAdmin, 0), "GetObject", file, nil, "left"},
+		{session(stranger, 0), "PutBucketVersioning", logs, nil, "denied"},
+		{session(stranger, 0), "PutLifecycleConfiguration", logs, nil, "denied"},
+		{session(stranger, 0), "DeleteBucket", logs, nil, "denied"},
 	} {
 		if got := onBucket(t, p, c.who, c.action, c.on, c.with); got != c.want {
-			t.Errorf("%s %s %s with %v: %v, want %v", c.who.Name(), c.action, c.on, c.with, got, c.want)
+			t.Errorf("%s %s %s with %v: %s, want %s", c.who.Name(), c.action, c.on, c.with, got, c.want)
 		}
 	}
 }

@@ -172,6 +172,15 @@ func TestNobodyButTheVaultOpensItsKeys(t *testing.T) {
 	if c.who = session(vaultRole, without); c.may(key) {
 		t.Error("the vault, without an identity policy")
 	}
+	if !c.may(key, anybody(t)) {
+		t.Error("the vault is denied")
+	}
+	// Even if its own policy said otherwise.
+	for _, context := range []map[string]string{{"tenant": "market", "purpose": "card-key"}, {"tenant": "shop"}, nil} {
+		if (call{who: c.who, action: "Decrypt", context: context, with: c.with}).may(key, anybody(t)) {
+			t.Errorf("the vault, with the context %v", context)
+		}
+	}
 	for _, who := range []iam.Caller{
 		session(keyAdmin, 0), session(terraform, 0), session(app, 0), session(exporter, 0), session(stranger, 0), session(restore, 0), rootUser(Account, true),
 		session("arn:aws:iam::444455556666:role/cardea-vault-cde", 0), service("rds.amazonaws.com"),
