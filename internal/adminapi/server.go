@@ -35,6 +35,7 @@ type Options struct {
 	Keys       *kms.Service
 	Status     func(context.Context) *Status
 
+	Vault       *vault.Service // to import into
 	VaultKeys   *vault.KeyAdmin
 	VaultStatus func(context.Context) *VaultStatus
 }
@@ -149,7 +150,11 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	c := &exchange{server: s, operator: p.name, id: uuid.NewString()}
-	out, err := h(r.Context(), c, http.MaxBytesReader(w, r.Body, maxBody))
+	limit := int64(maxBody)
+	if r.URL.Path == importPath {
+		limit = maxImport
+	}
+	out, err := h(r.Context(), c, http.MaxBytesReader(w, r.Body, limit))
 	if err != nil {
 		e, status := errorOf(err)
 		reply(w, status, e)

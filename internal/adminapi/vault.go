@@ -104,6 +104,7 @@ func vaultRoutes() map[string]route {
 			all, err := k.Plan(ctx, who, in.Tenant)
 			return &List[vault.KeyMove]{all}, err
 		}),
+		importPath:        serveImport,
 		"/vault/Rotate":   beginJob((*a).Rotate),
 		"/vault/Migrate":  beginJob((*a).Migrate),
 		"/vault/Verify":   beginJob((*a).Verify),
