@@ -125,6 +125,9 @@ const (
 type Audit struct {
 	SigningKeyFile     string   `toml:"signing_key_file" path:"true"` // made at the first start if missing
 	CheckpointInterval Duration `toml:"checkpoint_interval"`
+
+	Delivery []Delivery `toml:"delivery"`
+	Publish  Publish    `toml:"publish"`
 }
 
 // Log is the operator's log, which is not the audit log.

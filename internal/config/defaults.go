@@ -27,7 +27,7 @@ func Default() Config {
 			TLS:    TLS{ClientCertificates: ClientCertificatesOff},
 		},
 		Database: defaultDatabase(),
-		Audit:    Audit{CheckpointInterval: Duration{time.Second}},
+		Audit:    Audit{CheckpointInterval: Duration{time.Second}, Publish: Publish{Interval: Duration{5 * time.Minute}}},
 		Log:      Log{Level: "info", Format: "json"},
 		Limits: Limits{
 			CustodianAttemptsPerMinute: 6,
@@ -75,6 +75,9 @@ func (c *Config) Derive(hostName string) {
 	}
 	if c.Audit.SigningKeyFile == "" {
 		c.Audit.SigningKeyFile = filepath.Join(c.Node.DataDir, "audit-signing.key")
+	}
+	for i := range c.Audit.Delivery {
+		c.Audit.Delivery[i].derive()
 	}
 	if c.Limits.DeletePerSecond > 0 && c.Limits.DeletePerSecond <= math.MaxInt32 && c.Limits.DeleteBurst == 0 {
 		c.Limits.DeleteBurst = int(math.Ceil(c.Limits.DeletePerSecond))

@@ -55,12 +55,18 @@ func TestEveryKeyIsDocumentedWithItsDefault(t *testing.T) {
 	if !ok || !ok2 {
 		t.Fatal("the page has lost its sections")
 	}
+	global, delivery, ok3 := strings.Cut(global, "### [[audit.delivery]]")
+	delivery, more, ok4 := strings.Cut(delivery, "\n## ")
+	if !ok3 || !ok4 {
+		t.Fatal("the page has lost the section of deliveries")
+	}
+	global += more
 	tenants := slices.DeleteFunc(config.Settings(config.DefaultTenant()), func(s config.Setting) bool { return s.Key == "clients" })
 	clients := config.Settings(config.Client{Merchants: []string{"*"}, Actions: []string{"*"}})
 	for part, tc := range map[string]struct {
 		text     string
 		settings []config.Setting
-	}{"global": {global, config.Settings(config.Default())}, "tenant": {tenant, tenants}, "client": {client, clients}} {
+	}{"global": {global, config.Settings(config.Default())}, "tenant": {tenant, tenants}, "client": {client, clients}, "delivery": {delivery, config.Settings(config.DefaultDelivery())}} {
 		rows := documented(t, tc.text)
 		for _, s := range tc.settings {
 			row, ok := rows[s.Key]

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"strconv"
 	"strings"
 
 	"github.com/pelletier/go-toml/v2"
@@ -188,7 +189,7 @@ func decode(path, prefix string, raw []byte, said map[string]any, target any) er
 	return nil
 }
 
-// setPath replaces the string setting at keys, which may be inside a map.
+// setPath replaces the string setting at keys, which may be inside a map or a list.
 func setPath(v reflect.Value, keys []string, change func(string) string) {
 	if v.Kind() == reflect.Map {
 		name := reflect.ValueOf(keys[0])
@@ -198,8 +199,16 @@ func setPath(v reflect.Value, keys []string, change func(string) string) {
 		v.SetMapIndex(name, element)
 		return
 	}
-	f, _ := fieldByKey(v.Type(), keys[0]) // inspect has found it before
+	name, index := keys[0], -1
+	if at := strings.IndexByte(name, '['); at >= 0 { // an element of a list, as inspect names it
+		index, _ = strconv.Atoi(strings.TrimSuffix(name[at+1:], "]"))
+		name = name[:at]
+	}
+	f, _ := fieldByKey(v.Type(), name) // inspect has found it before
 	field := v.FieldByIndex(f.Index)
+	if index >= 0 {
+		field = field.Index(index)
+	}
 	if len(keys) > 1 {
 		setPath(field, keys[1:], change)
 		return

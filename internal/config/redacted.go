@@ -44,6 +44,9 @@ func Changed(before, after Config) []string {
 	if !before.KeyService.RootToken.PIN.Equal(after.KeyService.RootToken.PIN) {
 		changed = append(changed, "key_service.root_token.pin_file")
 	}
+	if !before.Audit.Publish.WitnessKey.Equal(after.Audit.Publish.WitnessKey) {
+		changed = append(changed, "audit.publish.witness_key_file")
+	}
 	if !before.Locker.PrivateKeyPEM.Equal(after.Locker.PrivateKeyPEM) {
 		changed = append(changed, "locker.private_key_file")
 	}
