@@ -64,6 +64,9 @@ func New(ctx context.Context, cfg config.Config, o Options) (a *App, err error) 
 			return a, err
 		}
 		limits := httpd.Limits{BodyBytes: cfg.Vault.BodyLimitBytes, MaxConnections: cfg.Vault.MaxConnections}
+		if err = a.vault.buildKeyAdmin(ctx, cfg); err != nil {
+			return a, err
+		}
 		if err = a.vault.listen(cfg, a.vault.api.Handler(), limits, a.registry); err != nil {
 			return a, err
 		}
@@ -121,6 +124,8 @@ func (a *App) Run(ctx context.Context) error {
 	if a.vault != nil {
 		a.vault.run(gctx, g)
 		g.Go(func() error { a.vault.sweep(gctx); return nil })
+		g.Go(func() error { a.vault.keyAdmin.Run(gctx); return nil })
+		g.Go(func() error { return a.vault.admin.Serve(gctx) })
 	}
 	if a.keys != nil {
 		a.keys.run(gctx, g)

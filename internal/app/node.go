@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
+	"cardea/internal/adminapi"
 	"cardea/internal/audit"
 	"cardea/internal/config"
 	"cardea/internal/custodian"
@@ -40,6 +41,8 @@ type Node struct {
 	kms        *kmsHealth // nil in the key service
 	kmsTenants *keymanager.KMSTenants
 	service    *vault.Service
+	keyAdmin   *vault.KeyAdmin  // nil in the key service
+	admin      *adminapi.Server // likewise
 	api        *lockerapi.API
 	server     *httpd.Server
 	forget     func() // wipes what else a tenant's master key has opened
@@ -208,6 +211,9 @@ func (n *Node) Close() error {
 	if n.server != nil {
 		errs = append(errs, n.server.Close())
 	}
+	if n.admin != nil {
+		errs = append(errs, n.admin.Close())
+	}
 	if n.service != nil {
 		n.service.Close()
 	}
@@ -238,7 +244,11 @@ func (n *Node) readiness(ctx context.Context, prefix string) []httpd.Check {
 		check(prefix+"database_write", p.Write), check(prefix+"database_delete", p.Delete),
 	}
 	for _, name := range n.gate.Tenants.Names() {
-		checks = append(checks, n.tenantReadiness(ctx, name))
+		c, suspended := n.suspendedCheck(name)
+		if !suspended {
+			c = n.tenantReadiness(ctx, name)
+		}
+		checks = append(checks, c)
 	}
 	return checks
 }

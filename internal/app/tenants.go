@@ -42,7 +42,7 @@ func (n *Node) applyTenants(ctx context.Context, cfg config.Config) error {
 		}
 		api[name] = c
 		mode, _ := vault.ParseMode(t.Mode) // a mode that is not known is not served
-		domain = append(domain, vault.Tenant{Name: name, Mode: mode, LazyHolders: t.LazyHolders})
+		domain = append(domain, vault.Tenant{Name: name, Mode: mode, LazyHolders: t.LazyHolders, HashesInKMS: t.KMS.MACKeyID != ""})
 	}
 	if err := n.api.SetTenants(api); err != nil {
 		return fmt.Errorf("tenants: %w", err)
@@ -122,7 +122,8 @@ func (n *Node) takeUp(ctx context.Context, name string, seal custodian.Source) e
 	if err := n.keeper.SetTenant(name, seal); err != nil {
 		return err
 	}
-	if _, plain := seal.(plainMaster); plain {
+	_, suspended := n.gate.Tenants.Suspended(name)
+	if _, plain := seal.(plainMaster); plain && !suspended {
 		if err := n.keeper.Unlock(name); err != nil && !errors.Is(err, custodian.ErrUnlocked) {
 			return err
 		}

@@ -65,6 +65,7 @@ type commands struct {
 	Config     configCommands    `cmd:"" help:"Look at the configuration."`
 	Custodian  custodianCommands `cmd:"" help:"Make, use and replace the custodians' shares of a tenant's master key."`
 	Audit      auditCommands     `cmd:"" help:"Verify, read and export the audit log."`
+	Keys       keysCommands      `cmd:"" help:"See, replace, move and destroy the keys that protect a vault's records; suspend a tenant."`
 	KMS        kmsCommands       `cmd:"" name:"kms" help:"Ask a running key service how it is, and why it allows or denies."`
 	Identity   identityCommands  `cmd:"" help:"Administer who may use a running key service: accounts, users, roles, policies, access keys."`
 	Encrypt    encryptCommand    `cmd:"" help:"Encrypt a file or stream under keys of AWS KMS or of a key service, as the AWS Encryption SDK does."`

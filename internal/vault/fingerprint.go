@@ -39,11 +39,11 @@ func (s *Service) Fingerprint(ctx context.Context, who iam.Principal, r Fingerpr
 		}
 		peer := lockerFingerprint(r.Key.Expose(), r.Data.Expose())
 		defer secret.Wipe(peer) // with the caller's key it tells the number
-		hash, err := s.keys.MAC(ctx, r.Tenant, PurposeFingerprint, peer)
+		hashes, err := s.hashes.MACs(ctx, r.Tenant, PurposeFingerprint, peer)
 		if err != nil {
 			return fmt.Errorf("fingerprint hash: %w", err)
 		}
-		id, err = s.fingerprintID(ctx, c, r, hash)
+		id, err = s.fingerprintID(ctx, c, r, hashes)
 		c.entry.Resource.Reference = id
 		return err
 	})
@@ -53,9 +53,18 @@ func (s *Service) Fingerprint(ctx context.Context, who iam.Principal, r Fingerpr
 	return id, nil
 }
 
-func (s *Service) fingerprintID(ctx context.Context, c *call, r FingerprintRequest, hash MAC) (string, error) {
-	id, err := s.store.Fingerprint(ctx, hash)
-	if !errors.Is(err, ErrNotFound) {
+// fingerprintID finds the id by the hash under any version of the key, the newest
+// first, or makes one.
+func (s *Service) fingerprintID(ctx context.Context, c *call, r FingerprintRequest, hashes []VersionMAC) (string, error) {
+	id, under, err := s.findFingerprint(ctx, hashes)
+	switch {
+	case err == nil && under == 0:
+		c.entry.Result = "existed"
+		return id, nil
+	case err == nil: // it keeps its id under the new key, too
+		c.entry.Resource.Reference = id
+		return s.putFingerprint(ctx, c, "rehashed", r.Tenant, hashes[0], id)
+	case !errors.Is(err, ErrNotFound):
 		c.entry.Result = "existed"
 		return id, err
 	}
@@ -64,8 +73,30 @@ func (s *Service) fingerprintID(ctx context.Context, c *call, r FingerprintReque
 		id = randomAlphanumeric(fingerprintLength)
 	}
 	c.entry.Resource.Reference = id
-	created, err := c.commit(ctx, "created", func(ctx context.Context, e audit.Sealed) (created bool, err error) {
-		id, created, err = s.store.PutFingerprint(ctx, r.Tenant, hash, 1, id, e)
+	// Under the oldest first: another node may not have heard of the newest yet, and
+	// all must agree on one id.
+	for i := len(hashes) - 1; i > 0; i-- {
+		if id, err = s.putOlder(ctx, r.Tenant, hashes[i], id); err != nil {
+			return "", err
+		}
+	}
+	return s.putFingerprint(ctx, c, "created", r.Tenant, hashes[0], id)
+}
+
+// findFingerprint returns the id and under which of the hashes it is.
+func (s *Service) findFingerprint(ctx context.Context, hashes []VersionMAC) (id string, under int, err error) {
+	for i, h := range hashes {
+		if id, err = s.store.Fingerprint(ctx, h.MAC); !errors.Is(err, ErrNotFound) {
+			return id, i, err
+		}
+	}
+	return "", 0, err
+}
+
+// putFingerprint stores id under a hash, or returns the id that stands there.
+func (s *Service) putFingerprint(ctx context.Context, c *call, result, tenant string, h VersionMAC, id string) (string, error) {
+	created, err := c.commit(ctx, result, func(ctx context.Context, e audit.Sealed) (created bool, err error) {
+		id, created, err = s.store.PutFingerprint(ctx, tenant, h.MAC, h.Version, id, e)
 		return created, err
 	})
 	if err != nil {
@@ -75,6 +106,16 @@ func (s *Service) fingerprintID(ctx context.Context, c *call, r FingerprintReque
 		c.entry.Result = "existed"
 	}
 	return id, nil
+}
+
+// putOlder stores id under the hash of a replaced key, as an operation of its own.
+func (s *Service) putOlder(ctx context.Context, tenant string, h VersionMAC, id string) (string, error) {
+	t := Target{Tenant: tenant, Reference: id, RequestID: RequestID(ctx)}
+	err := s.do(ctx, iam.System("replaced-key"), OpFingerprint, t, func(c *call) (err error) {
+		id, err = s.putFingerprint(ctx, c, "created", tenant, h, id)
+		return err
+	})
+	return id, err
 }
 
 // lockerFingerprint is the locker's own fingerprint, HMAC-SHA-512 twice, from

@@ -143,11 +143,11 @@ func (s *Service) importedCard(ctx context.Context, c *call, r *ImportRecord, re
 
 // dedupe sets the keyed hash by which a later store of the card finds it.
 func (s *Service) dedupe(ctx context.Context, r *ImportRecord, rec *Record, hashed secret.Bytes) error {
-	mac, err := s.keys.MAC(ctx, r.Tenant, PurposeDedupe, []byte(rec.Kind.String()), []byte(r.Holder), []byte(r.Customer), hashed.Expose())
+	hashes, err := s.hashes.MACs(ctx, r.Tenant, PurposeDedupe, dedupeParts(rec.Kind, r.Holder, r.Customer, hashed)...)
 	if err != nil {
 		return fmt.Errorf("dedupe hash: %w", err)
 	}
-	rec.Dedupe = &mac
+	rec.Dedupe, rec.HashedBy = &hashes[0].MAC, hashes[0].Version
 	return nil
 }
 
@@ -263,17 +263,17 @@ func (s *Service) importFingerprint(ctx context.Context, who iam.Principal, tena
 		if n := len(f.ID); n == 0 || n > maxFingerprintID || !printable(f.ID) {
 			return &ValidationError{Field: "fingerprint_id", Reason: fmt.Sprintf("must be 1 to %d printable ASCII characters", maxFingerprintID)}
 		}
-		hash, err := s.keys.MAC(ctx, tenant, PurposeFingerprint, f.Hash[:])
+		hashes, err := s.hashes.MACs(ctx, tenant, PurposeFingerprint, f.Hash[:])
 		if err != nil {
 			return fmt.Errorf("fingerprint hash: %w", err)
 		}
-		id, err := s.store.Fingerprint(ctx, hash)
+		id, _, err := s.findFingerprint(ctx, hashes)
 		switch {
 		case errors.Is(err, ErrNotFound) && check:
 			got = ImportAbsent
 		case errors.Is(err, ErrNotFound):
 			got = ImportDone
-			id, err = s.fingerprintID(ctx, c, FingerprintRequest{Tenant: tenant, Wanted: f.ID}, hash)
+			id, err = s.fingerprintID(ctx, c, FingerprintRequest{Tenant: tenant, Wanted: f.ID}, hashes)
 		}
 		if err != nil && got != ImportAbsent {
 			return err

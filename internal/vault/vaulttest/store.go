@@ -23,6 +23,7 @@ type Store struct {
 	log          []audit.Sealed
 	fail         func(op string) error
 	probe        vault.Probe
+	work         work
 }
 
 type holderName struct{ tenant, name string }
@@ -39,7 +40,7 @@ func NewStore() *Store {
 	return &Store{
 		records: map[vault.Lookup]vault.Record{}, dedupe: map[vault.MAC]vault.Lookup{},
 		holders: map[holderName]vault.Holder{}, holderByID: map[int64]vault.Holder{},
-		keys: map[keyVersion]vault.WrappedKey{}, fingerprints: map[vault.MAC]string{},
+		keys: map[keyVersion]vault.WrappedKey{}, fingerprints: map[vault.MAC]string{}, work: newWork(),
 	}
 }
 
@@ -176,6 +177,7 @@ func (s *Store) PutRecord(_ context.Context, r vault.Record, e audit.Sealed) (*v
 }
 
 func (s *Store) put(r vault.Record) {
+	s.number(r.Lookup)
 	s.records[r.Lookup] = r
 	if r.Dedupe != nil {
 		s.dedupe[*r.Dedupe] = r.Lookup
@@ -204,6 +206,7 @@ func (s *Store) DeleteRecord(_ context.Context, l vault.Lookup, expiredAt vault.
 		return false, nil
 	}
 	delete(s.records, l)
+	delete(s.work.numbers, l)
 	if r.Dedupe != nil {
 		delete(s.dedupe, *r.Dedupe)
 	}
@@ -318,7 +321,7 @@ func (s *Store) Fingerprint(_ context.Context, hash vault.MAC) (string, error) {
 }
 
 // PutFingerprint implements vault.Store.
-func (s *Store) PutFingerprint(_ context.Context, _ string, hash vault.MAC, _ uint32, id string, e audit.Sealed) (string, bool, error) {
+func (s *Store) PutFingerprint(_ context.Context, tenant string, hash vault.MAC, by uint32, id string, e audit.Sealed) (string, bool, error) {
 	if err := s.enter("PutFingerprint"); err != nil {
 		return "", false, err
 	}
@@ -327,6 +330,7 @@ func (s *Store) PutFingerprint(_ context.Context, _ string, hash vault.MAC, _ ui
 		return standing, false, nil
 	}
 	s.fingerprints[hash] = id
+	s.work.hashedBy[hash] = fingerprintKey{tenant, by}
 	s.log = append(s.log, e)
 	return id, true, nil
 }
