@@ -46,3 +46,6 @@ func (s *Store) PruneChanges(ctx context.Context, batch int64) error { return s.
 func EncodeDocument(v any) ([]byte, error) { return encodeDoc(v) }
 
 func DecodeDocument(doc []byte, v any) error { return decodeDoc(doc, v) }
+
+// SetWindow makes statements look at so many rows at most.
+func (s *Store) SetWindow(rows int64) { s.window = rows }

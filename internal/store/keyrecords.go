@@ -10,7 +10,7 @@ import (
 )
 
 // scanWindow is how many rows a statement looks at, at most. What looks at more
-// does so in several, so that none takes long.
+// does so in several, so that none takes long. Tests have s.window less.
 const scanWindow = 20_000
 
 // rowSet is rows of table record r that a condition is looked for in: those of a
@@ -79,7 +79,7 @@ func numbered(text string, used, n int) string {
 func (s *Store) walk(
 	ctx context.Context, set rowSet, after, first int64, fn func(ctx context.Context, c session, after, to int64) error, enough func() bool,
 ) (int64, error) {
-	for stretch := min(first, scanWindow); ; stretch = min(4*stretch, scanWindow) {
+	for stretch := min(first, s.window); ; stretch = min(4*stretch, s.window) {
 		var n, last int64
 		err := s.view(ctx, readOther, func(ctx context.Context, c session) error {
 			window, args := sought{rowSet: set}.query(c, "SELECT r.id FROM record r", " LIMIT $%d", after, math.MaxInt64, stretch)
@@ -110,7 +110,7 @@ func (s *Store) count(ctx context.Context, q sought) (total int64, err error) {
 
 func (s *Store) countAfter(ctx context.Context, q sought, total *int64, enough func() bool) (last int64, err error) {
 	before := int64(0)
-	return s.walk(ctx, q.rowSet, 0, scanWindow, func(ctx context.Context, c session, after, to int64) error {
+	return s.walk(ctx, q.rowSet, 0, s.window, func(ctx context.Context, c session, after, to int64) error {
 		sql, args := q.query(c, "SELECT count(*) FROM record r LEFT JOIN holder h ON h.id = r.holder_id", "", after, to)
 		var n int64
 		_, err := queryOne(ctx, c, []any{&n}, sql, args...)
@@ -260,13 +260,13 @@ func (s *Store) countFingerprints(ctx context.Context, tenant string, version ui
 					n++
 				}
 				return nil
-			}, stretch, after, int64(scanWindow))
+			}, stretch, after, s.window)
 		})
 		if err != nil {
 			return 0, err
 		}
 		total, after = total+n, last
-		if seen < scanWindow {
+		if seen < s.window {
 			return total, nil
 		}
 	}

@@ -65,6 +65,7 @@ type Store struct {
 	met      *metrics
 	registry prometheus.Registerer
 	points   *checkpoints    // nil if there is no signer
+	window   int64           // rows that a statement looks at, at most
 	ctx      context.Context // of what runs in the background
 	stop     context.CancelFunc
 	pruning  sync.Once // started
@@ -86,7 +87,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		return nil, fmt.Errorf("checkpoint key is for log %s, this node's is %s", o.Signer.Origin(), origin)
 	}
 	s := &Store{
-		origin: origin, log: o.Logger, now: o.Now, met: newMetrics(), registry: o.Metrics,
+		origin: origin, log: o.Logger, now: o.Now, met: newMetrics(), registry: o.Metrics, window: scanWindow,
 		mono: time.Now, //nolint:forbidigo // measures intervals, also where Now stands still
 	}
 	s.close = sync.OnceValue(s.shutdown)
