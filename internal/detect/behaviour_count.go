@@ -60,6 +60,7 @@ func (d *Detector) endFive(n int64) {
 		m.Five.T = tally{}
 		m.Five.Set.reset()
 	}
+	d.judgeStrangers(n, false)
 	d.silence(n)
 	d.conclude(n)
 }
@@ -84,13 +85,11 @@ func (d *Detector) endHour(n int64) {
 		d.proportion(n, hour, p)
 		p.listed = false
 	}
+	d.judgeStrangers(n, true)
 	clear(d.activePairs)
 	d.activePairs = d.activePairs[:0]
 	d.conclude(n)
 	for _, m := range d.active {
-		if m.Kind == meterStrange && m.Rule == b6 {
-			d.state.Subjects[m.Who].settle(m.Flagged == hour)
-		}
 		d.learn(m, hour)
 		m.listed = false
 	}
@@ -201,11 +200,8 @@ func (d *Detector) whatOf(m *meter, s scale, x, mu float64) string {
 		return fmt.Sprintf("%s had %s %s in %s, %s", m.Who, amount(x), failure(m.Kind-meterFail), in, usual)
 	case b6:
 		what := "different encryption contexts"
-		switch m.Kind {
-		case meterMerchants:
+		if m.Kind == meterMerchants {
 			what = "different merchants"
-		case meterStrange:
-			what = "merchants that it never served before"
 		}
 		return fmt.Sprintf("%s decrypted for %s %s in %s, %s", m.Who, amount(x), what, in, usual)
 	case b7:

@@ -227,11 +227,7 @@ func (d *Detector) closeWho(n int64, wm *whoMinute) {
 		}
 		if wm.merchants.count() > 0 {
 			d.addSet(x.meter(meterMerchants, b6, true), n, &wm.merchants, &wm.decrypts)
-			if fresh := x.meet(n, &wm.merchants); fresh > 0 {
-				t := wm.decrypts
-				t.N = fresh
-				d.addMinute(x.meter(meterStrange, b6, false), n, &t)
-			}
+			d.meet(n, x, wm)
 		}
 	}
 	if wm.keys.count() > 0 {

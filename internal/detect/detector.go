@@ -43,6 +43,7 @@ type Detector struct {
 
 	active      []*meter // with something in the open hour
 	activePairs []*pair
+	meeting     []*subject // that served merchants in the open hour
 	sortPairs   []*pairMinute
 	sortWhos    []*whoMinute
 }

@@ -95,8 +95,7 @@ const (
 	meterKeys
 	meterEnum
 	meterEnumKeys
-	meterStrange // merchants never served before
-	meterFail    // plus the class
+	meterFail // plus the class
 )
 
 // value is a network, program, Region or endpoint that a principal used.
@@ -128,49 +127,7 @@ type subject struct {
 	Active      [dayBins]float32    // days with activity in that hour: people only
 	LastActive  int64               // hour
 	Signals     []signal            // of the last hour, too weak to alert alone
-	Served      map[uint64]int64    // merchants, and the day they were last served; nil once there are too many
-	Met         []uint64            // this hour, for the first time
-	Crowded     bool                // there were too many
-}
-
-// maxServed are remembered of a principal. A service of more merchants is watched
-// by how many it serves only.
-const maxServed = 1024
-
-// meet counts the merchants never served within a month.
-func (x *subject) meet(n int64, set *distinct) (fresh uint32) {
-	if x.Crowded || set.Regs != nil {
-		return 0
-	}
-	if x.Served == nil {
-		x.Served = map[uint64]int64{}
-	}
-	day := n / (24 * 60)
-	for _, h := range set.Few {
-		if was, there := x.Served[h]; !there || day-was > 30 {
-			fresh++
-			x.Met = append(x.Met, h)
-		}
-		x.Served[h] = day
-	}
-	if len(x.Served) > maxServed {
-		x.Served, x.Met, x.Crowded = nil, nil, true
-		return 0
-	}
-	return fresh
-}
-
-// settle ends the hour: who was met in one that was flagged is forgotten.
-func (x *subject) settle(flagged bool) {
-	if x == nil {
-		return
-	}
-	if flagged {
-		for _, h := range x.Met {
-			delete(x.Served, h)
-		}
-	}
-	x.Met = x.Met[:0]
+	Strange     strangers
 }
 
 // pair is what is known of a principal's use of a key.

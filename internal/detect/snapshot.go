@@ -222,6 +222,10 @@ func (d *Detector) relist() {
 		for _, m := range x.Meters {
 			list(m)
 		}
+		if x.Strange.Hour.Served > 0 || x.Strange.Five.Served > 0 {
+			x.Strange.listed = true
+			d.meeting = append(d.meeting, x)
+		}
 	}
 	for _, p := range d.state.Pairs {
 		for _, m := range p.Ops {
