@@ -136,6 +136,9 @@ func runDocument(t *testing.T, name string, todo []block) {
 	env := append(os.Environ(), "VAULT=http://"+vault, "KEYS=http://"+keys, "HOME="+dir,
 		"CARDEA__LIMITS__CUSTODIAN_ATTEMPTS_PER_MINUTE=60")
 	preamble := preamble
+	if !hasAWS() && name == filepath.Join("docs", "files.md") {
+		t.Skip("its keys are made by AWS's command line, which this machine does not have")
+	}
 	if !hasAWS() {
 		t.Logf("%s: lines with aws are not run: this machine has no AWS command line", name)
 		preamble += noAWS
