@@ -142,6 +142,7 @@ type verifier struct {
 	trails       map[trailID]*trail
 	logs         map[string]logFile // that no digest has listed yet
 	files        int64
+	err          error // of asking for a key
 }
 
 // trail is the digests of one trail in an account and region.
@@ -437,6 +438,9 @@ func (v *verifier) digest(ctx context.Context, t *trail, f digestFile, teller *d
 	}
 	sound := v.moved(t, d)
 	sound = sound && v.signature(ctx, t, d, told, certain, true) == ""
+	if v.err != nil {
+		return nil, false, v.err
+	}
 	if err := v.logFiles(ctx, t, d, sound); err != nil {
 		return nil, false, err
 	}
@@ -484,7 +488,8 @@ func (v *verifier) signature(ctx context.Context, t *trail, d *digest, told stri
 	case errors.Is(err, ErrNoKey):
 		return find(OutcomeNoKey, "there is no public key %q", d.KeyName)
 	case err != nil:
-		return find(OutcomeNoKey, "public key %q: %v", d.KeyName, err)
+		v.err = cmp.Or(v.err, fmt.Errorf("public key %q: %w", d.KeyName, err))
+		return OutcomeNoKey
 	case stored != "" && certain && told != "" && stored != told:
 		return find(OutcomeInvalidSignature, "the signature stored with it is not the one that the next digest tells")
 	}
