@@ -267,7 +267,7 @@ func (d *Detector) match(m *minute, e *cloudtrail.Event, at int64, w *who, op op
 			if op.crypto() || op == opEnumerate {
 				m.who(&d.pools, w).keys.add(mix(hashString(k.name)))
 			}
-			if len(m.pairs) >= d.rules.Engine.MaxPairs && m.pairs[pairRef{w, k}] == nil {
+			if len(m.pairs) > d.rules.Engine.MaxPairs/4 && m.pairs[pairRef{w, k}] == nil {
 				over = true
 			} else {
 				m.pair(&d.pools, w, k).op(op).count(e, at)

@@ -273,3 +273,15 @@ func (n *names) adopt(m *minute) {
 }
 
 func minuteTime(n int64) time.Time { return time.Unix(n*60, 0).UTC() }
+
+// Sizes tells how many of what is remembered.
+func (d *Detector) Sizes() map[string]int {
+	open := 0
+	for _, m := range d.open {
+		open += len(m.pairs) + len(m.whos)
+	}
+	return map[string]int{
+		"principals": len(d.state.Subjects), "keys": len(d.state.Keys), "pairs": len(d.state.Pairs), "logs": len(d.state.Logs), "cooling": len(d.state.Cool),
+		"names": len(d.names.who) + len(d.names.keys), "open": open,
+	}
+}

@@ -251,8 +251,9 @@ func (m *minute) log(e *cloudtrail.Event) *tally {
 	}
 	t := m.logs[r]
 	if t == nil {
-		t = &tally{}
-		m.logs[r] = t
+		if t = (&tally{}); len(m.logs) < maxLogs { // what is beyond is counted nowhere
+			m.logs[r] = t
+		}
 	}
 	m.lastL, m.lastR = t, r
 	return t
