@@ -72,6 +72,7 @@ type commands struct {
 	Decrypt    decryptCommand    `cmd:"" help:"Decrypt a file or stream that 'cardea encrypt' or an AWS Encryption SDK made."`
 	Rewrap     rewrapCommand     `cmd:"" help:"Put an encrypted file under other keys."`
 	Inspect    inspectCommand    `cmd:"" help:"Show what an encrypted file says of itself: keys, context, algorithms."`
+	Migrate    migrateCommands   `cmd:"" help:"Import what another vault has."`
 	Approval   approvalCommands  `cmd:"" help:"Dual control: ask for and approve what no one person may do alone; the register of key custodians."`
 	Version    versionCommand    `cmd:"" help:"Print version, build and FIPS 140-3 module."`
 	Completion completionCommand `cmd:"" help:"Print a completion script for a shell."`
