@@ -27,6 +27,8 @@ import (
 type Options struct {
 	Logger *slog.Logger
 	Now    func() time.Time
+	// Version of Cardea, told to SIEMs.
+	Version string
 	// MakesCustodians says that the caller makes custodians where there are none yet,
 	// so that nobody needs to be told.
 	MakesCustodians bool
@@ -39,6 +41,7 @@ type App struct {
 	registry *prometheus.Registry
 	vault    *Node       // nil if none is served
 	keys     *KeyService // likewise
+	delivery *Delivery   // nil if nothing is delivered
 	ops      *httpd.Server
 
 	mu     sync.Mutex    // guards config, held while it is replaced
@@ -75,6 +78,9 @@ func New(ctx context.Context, cfg config.Config, o Options) (a *App, err error) 
 		if a.keys, err = newKeyService(ctx, cfg.ForKeyService(), o, a.registry); err != nil {
 			return a, err
 		}
+	}
+	if err = a.buildDelivery(ctx, cfg, o); err != nil {
+		return a, err
 	}
 	a.ops, err = httpd.New(httpd.Options{
 		Name: "ops", Addr: cfg.Ops.Listen, Handler: httpd.OpsHandler(a.registry, a.readiness), TLS: tlsOptions(cfg.Ops.TLS),
@@ -120,6 +126,9 @@ func (a *App) Run(ctx context.Context) error {
 	a.log.InfoContext(ctx, "serving", serving...)
 
 	g, gctx := errgroup.WithContext(ctx)
+	if err := a.deliver(gctx, g); err != nil {
+		return err
+	}
 	g.Go(func() error { return a.ops.Serve(gctx) })
 	if a.vault != nil {
 		a.vault.run(gctx, g)
@@ -173,6 +182,7 @@ func (a *App) Close() error {
 	if a.ops != nil {
 		errs = append(errs, a.ops.Close())
 	}
+	errs = append(errs, a.closeDelivery())
 	if a.vault != nil {
 		errs = append(errs, a.vault.Close())
 	}
@@ -191,7 +201,7 @@ func (a *App) readiness(ctx context.Context) []httpd.Check {
 	if a.keys != nil {
 		checks = append(checks, a.keys.readiness(ctx, "keys_")...)
 	}
-	return checks
+	return append(checks, a.deliveryReadiness()...)
 }
 
 // LoadOrMakeSigningKey reads the key that signs checkpoints, or makes it at the

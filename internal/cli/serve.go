@@ -53,7 +53,7 @@ func (c serveCommand) Run(ctx context.Context, p *Process) error {
 	if err != nil {
 		return err
 	}
-	a, err := app.New(ctx, cfg, app.Options{Logger: log, Now: p.Now})
+	a, err := app.New(ctx, cfg, app.Options{Logger: log, Now: p.Now, Version: version})
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
 		return hinted(err, "another program listens there; change vault.listen, key_service.listen or ops.listen, or stop it")

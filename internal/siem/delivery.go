@@ -25,6 +25,8 @@ type Receiver struct {
 	Sink   Sink
 	Filter Filter // default FilterAll
 
+	Origins []string // the logs that it gets; nil for all of the delivery's
+
 	BatchEntries int           // events in a batch; default 500
 	BatchBytes   int           // lines in it, in bytes; default 1 MiB
 	Linger       time.Duration // how long to wait for a batch to fill; default 0

@@ -318,6 +318,26 @@ func TestNewReceiverMayPassOverWhatIsThere(t *testing.T) {
 	}
 }
 
+func TestReceiverGetsOnlyItsLogs(t *testing.T) {
+	t.Parallel()
+	one, two, mine, all := newMemLog(t, "node-1"), newMemLog(t, "node-2"), &collector{}, &collector{}
+	one.add(t, 9)
+	two.add(t, 4)
+	o, _, _ := options(t, t.TempDir(), []*memLog{one, two}, Receiver{Name: "mine", Sink: mine, Origins: []string{one.origin}}, Receiver{Name: "all", Sink: all})
+	d := mustOpen(t, o)
+	defer d.Close() //nolint:errcheck // tested elsewhere
+	if err := d.Drain(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	d.look(t.Context())
+	if n, m := len(mine.got()), len(all.got()); n != 9 || m != 13 {
+		t.Errorf("%d and %d entries", n, m)
+	}
+	if _, lag, _ := d.pumps[0].gauges(testTime); lag != 0 {
+		t.Errorf("%v entries wait", lag)
+	}
+}
+
 func TestFilterMovesOnOverWhatItLeavesOut(t *testing.T) {
 	t.Parallel()
 	dir, log, got := t.TempDir(), newMemLog(t, "node-1"), &collector{}

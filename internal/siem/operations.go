@@ -87,7 +87,7 @@ func lookup(op string) operation {
 		"kms.untag_resource", "kms.enable_key_rotation", "kms.rotate_key_on_demand", "kms.update_primary_region",
 		"kms.update_custom_key_store", "kms.connect_custom_key_store", "kms.finish_connecting_custom_key_store",
 		"kms.rotate_key", "kms.synchronize_multi_region_key", "custodian.part", "custodian.unlock", "custodian.lock", "tenants.load",
-		"key.job", "key.reencrypt", "tenant.resume":
+		"key.job", "key.reencrypt", "key.rewrap", "key.rotate", "tenant.resume":
 		return known(ActivityUpdate, admin)
 	case "kms.disable_key", "kms.put_key_policy", "kms.disable_key_rotation", "kms.disconnect_custom_key_store", "custodian.rekey", "tenant.suspend":
 		return known(ActivityUpdate, sensitive)
@@ -98,6 +98,8 @@ func lookup(op string) operation {
 		return known(ActivityDelete, sensitive)
 	case "card.store", "data.store", "holder.create":
 		return known(ActivityCreate, routine)
+	case "record.import":
+		return known(ActivityCreate, admin)
 	case "card.retrieve", "data.retrieve", "fingerprint.get", "custodian.status", "health.diagnose", "key.list":
 		return known(ActivityRead, routine)
 	case "card.delete", "data.delete", "record.expire":

@@ -176,7 +176,7 @@ func (p *pump) pass(ctx context.Context, all bool) (more bool, err error) {
 		return false, err
 	}
 	more, errs := p.passSpool(ctx, all)
-	origins, err := p.d.origins(ctx)
+	origins, err := p.origins(ctx)
 	errs = errors.Join(errs, err)
 	for _, origin := range slices.Sorted(maps.Keys(origins)) {
 		m, err := p.passLog(ctx, origins[origin], origin, all)
@@ -202,7 +202,7 @@ func (p *pump) start(ctx context.Context) error {
 		p.update(func(s *state) { s.Started = true })
 		return nil
 	}
-	origins, err := p.d.origins(ctx)
+	origins, err := p.origins(ctx)
 	if err != nil {
 		return err
 	}
@@ -220,6 +220,17 @@ func (p *pump) start(ctx context.Context) error {
 	}
 	p.update(func(s *state) { s.Started, s.Logs, s.Spool = true, logs, end })
 	return p.save()
+}
+
+// origins are the logs that the receiver gets.
+func (p *pump) origins(ctx context.Context) (map[string]audit.Source, error) {
+	all, err := p.d.origins(ctx)
+	maps.DeleteFunc(all, func(origin string, _ audit.Source) bool { return !p.gets(origin) })
+	return all, err
+}
+
+func (p *pump) gets(origin string) bool {
+	return p.r.Origins == nil || slices.Contains(p.r.Origins, origin)
 }
 
 // passLog delivers a batch of a log.
@@ -461,6 +472,9 @@ func (p *pump) look(ctx context.Context, sizes map[string]int64, now time.Time) 
 	p.mu.Lock()
 	p.lag = 0
 	for origin, size := range sizes {
+		if !p.gets(origin) {
+			continue
+		}
 		p.lag += max(0, size-p.state.Logs[origin].Next)
 	}
 	since, file := p.pending, p.state.Spool.File
