@@ -12,16 +12,16 @@ import (
 
 // openFlags say which messages are opened.
 type openFlags struct {
-	Account         []string `name:"account" sep:"none" placeholder:"ID" help:"Ask also keys that the file itself names, if they are of this account; repeat."`
-	Partition       string   `default:"aws" placeholder:"aws" help:"Partition of those accounts."`
-	Context         []string `sep:"none" placeholder:"KEY=VALUE" help:"Pair that the encryption context must have; repeat. Pairs that are required but not stored are given in the same way."`
-	AllowUncommited bool     `name:"allow-uncommitted" help:"Open files without key commitment, such as version 1 of the format has them: who knows two keys can make one that shows each reader another content."`
-	MaxKeys         int      `default:"100" placeholder:"100" help:"Encrypted data keys that a file may have."`
-	MaxFrame        int      `default:"16777216" placeholder:"16777216" help:"Bytes that are authenticated at a time, and so held in memory, at most."`
+	Account          []string `name:"account" sep:"none" placeholder:"ID" help:"Ask also keys that the file itself names, if they are of this account; repeat."`
+	Partition        string   `default:"aws" placeholder:"aws" help:"Partition of those accounts."`
+	Context          []string `sep:"none" placeholder:"KEY=VALUE" help:"Pair that the encryption context must have; repeat. Pairs that are required but not stored are given in the same way."`
+	AllowUncommitted bool     `name:"allow-uncommitted" help:"Open files without key commitment, such as version 1 of the format has them: who knows two keys can make one that shows each reader another content."`
+	MaxKeys          int      `default:"100" placeholder:"100" help:"Encrypted data keys that a file may have."`
+	MaxFrame         int      `default:"8388608" placeholder:"8388608" help:"Bytes that are authenticated at a time, and so held in memory, at most."`
 }
 
 func (c openFlags) options(ctx context.Context, a keyAccess, flag string, ids []string) (fileenc.DecryptOptions, error) {
-	o := fileenc.DecryptOptions{AllowUncommitted: c.AllowUncommited, MaxKeys: c.MaxKeys, MaxFrame: c.MaxFrame}
+	o := fileenc.DecryptOptions{AllowUncommitted: c.AllowUncommitted, MaxKeys: c.MaxKeys, MaxFrame: c.MaxFrame}
 	if c.MaxKeys < 1 || c.MaxFrame < 1 {
 		return o, usageError{errors.New("--max-keys and --max-frame are at least 1")}
 	}

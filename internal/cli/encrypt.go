@@ -179,6 +179,7 @@ type input struct {
 	file *os.File
 	name string
 	size int64 // of a regular file, else 0
+	bar  *progress
 }
 
 func openInput(p *Process, name string) (*input, error) {
@@ -215,6 +216,9 @@ func newInput(f *os.File, name string) (*input, error) {
 }
 
 func (in *input) close() error {
+	if in.bar != nil {
+		in.bar.finish()
+	}
 	if in.name == "standard input" {
 		return nil
 	}
@@ -223,11 +227,6 @@ func (in *input) close() error {
 
 // progress shows how much is done, if that can be known and somebody looks.
 func (in *input) progress(p *Process, what string) func(int64) {
-	b := newProgress(p, what+" "+printable(in.name), "bytes")
-	return func(done int64) {
-		b.set(min(done, in.size), in.size)
-		if done >= in.size {
-			b.finish()
-		}
-	}
+	in.bar = newProgress(p, what+" "+printable(in.name), "bytes")
+	return func(done int64) { in.bar.set(min(done, in.size), in.size) }
 }

@@ -56,13 +56,18 @@ func openOutput(p *Process, name string, force, sync bool) (sink, error) {
 		return nil, err
 	}
 	replace := err == nil
+	if replace { // what a link points to, not the link
+		if name, err = filepath.EvalSymlinks(name); err != nil {
+			return nil, err
+		}
+	}
 	f, nameless, err := hiddenFile(filepath.Dir(name))
 	if err != nil {
 		return nil, err
 	}
 	o := &fileOutput{File: f, nameless: nameless, name: name, force: force, sync: sync || replace}
 	if replace {
-		if err := f.Chmod(info.Mode().Perm()); err != nil {
+		if err := errors.Join(keepOwner(f, info), f.Chmod(info.Mode().Perm())); err != nil {
 			return nil, errors.Join(err, o.abort())
 		}
 	}

@@ -20,7 +20,7 @@ const (
 	DefaultMaxKeys = 100
 	// DefaultMaxFrame is the longest frame, or body without frames, that is read: it
 	// is in memory as a whole.
-	DefaultMaxFrame = 16 << 20
+	DefaultMaxFrame = 8 << 20
 )
 
 // DecryptOptions are what the reader of a message trusts and allows.
@@ -298,11 +298,11 @@ func (m *message) readEnd(r io.Reader) error {
 func (m *message) open(f *frames, b *block) error {
 	out := 0
 	for i := range b.frames {
-		frame, kind, head, length := b.buf[i*m.stride():], kindFrame, frameHead, int(m.Header.FrameLength)
+		frame, kind, nonce, head, length := b.buf[i*m.stride():], kindFrame, 4, frameHead, int(m.Header.FrameLength)
 		if b.final && i == b.frames-1 {
-			kind, head, length = kindFinalFrame, finalHead, b.last
+			kind, nonce, head, length = kindFinalFrame, 8, finalHead, b.last
 		}
-		plain, err := f.open(frame[head-len(f.nonce)-extra(kind):][:ivSize], frame[head:head+length+tagSize], kind, b.seq+uint32(i)) //nolint:gosec // a small number
+		plain, err := f.open(frame[nonce:nonce+ivSize], frame[head:head+length+tagSize], kind, b.seq+uint32(i)) //nolint:gosec // a small number
 		if err != nil {
 			return err
 		}
@@ -310,14 +310,6 @@ func (m *message) open(f *frames, b *block) error {
 	}
 	b.out = b.buf[:out]
 	return nil
-}
-
-// extra is what stands between a frame's nonce and its content.
-func extra(kind string) int {
-	if kind == kindFinalFrame {
-		return 4 // its length
-	}
-	return 0
 }
 
 // nonFramed decrypts a body that is one piece.
