@@ -22,7 +22,7 @@ import (
 
 // peerRows is how many cards the peer's vault has in these tests, and as many
 // fingerprints; a tenth of it as values.
-const peerRows = 900
+const peerRows = 400
 
 // peerSeal is the encryption of Hyperswitch's vault.
 func peerSeal(t *testing.T, key secret.Bytes, plaintext string) []byte {
