@@ -17,6 +17,10 @@ import (
 const (
 	// ModeKMS is a key that AWS KMS has wrapped.
 	ModeKMS Mode = 2
+	// ModePKCS11 is a key that a key in an HSM has wrapped.
+	ModePKCS11 Mode = 3
+	// ModeExternal is a key that Hyperswitch's encryption service has wrapped.
+	ModeExternal Mode = 4
 	// ModeKMSReference is a key that never leaves AWS KMS: only its name is kept.
 	ModeKMSReference Mode = 5
 
@@ -28,24 +32,28 @@ const (
 	kmsRecordLabel = "cardea kms record v1"
 )
 
-// KMSWrapped is a key under an AWS KMS key, as stored (docs/spec/wrapped-key.md).
+// KMSWrapped is a key under a key that is kept elsewhere: in AWS KMS, an HSM or an
+// encryption service, as stored (docs/spec/wrapped-key.md).
 type KMSWrapped struct {
-	Mode    Mode // ModeKMS or ModeKMSReference
+	Mode    Mode // any but ModeLocal
 	KeyID   uuid.UUID
 	Version uint32
-	KMSKey  string // ARN of the KMS key, or its id; printable ASCII
-	Blob    []byte // KMS's ciphertext; none in a reference
+	KMSKey  string // ARN of the KMS key, or its id; URI of the HSM's; identifier of the service's; printable ASCII
+	Blob    []byte // the ciphertext; none in a reference
 }
+
+// elsewhere reports whether a key of the mode is wrapped outside this process.
+func elsewhere(m Mode) bool { return m >= ModeKMS && m <= ModeKMSReference }
 
 // Encode is the stored form.
 func (w KMSWrapped) Encode() ([]byte, error) {
 	switch {
-	case w.Mode != ModeKMS && w.Mode != ModeKMSReference:
+	case !elsewhere(w.Mode):
 		return nil, fmt.Errorf("wrapped key: mode %d is not one of AWS KMS", w.Mode)
 	case w.Mode == ModeKMSReference && len(w.Blob) > 0:
 		return nil, errors.New("wrapped key: a reference has no ciphertext")
 	}
-	if err := checkKMS(w.KeyID, w.Version, w.KMSKey, w.Blob, w.Mode == ModeKMS); err != nil {
+	if err := checkKMS(w.KeyID, w.Version, w.KMSKey, w.Blob, w.Mode != ModeKMSReference); err != nil {
 		return nil, fmt.Errorf("wrapped key: %w", err)
 	}
 	return w.bytes(), nil
@@ -63,7 +71,7 @@ func ParseKMSWrapped(b []byte) (KMSWrapped, error) {
 		return KMSWrapped{}, ErrCorrupt
 	}
 	mode := Mode(b[1])
-	if b[0] != wrappedVersion || mode != ModeKMS && mode != ModeKMSReference {
+	if b[0] != wrappedVersion || !elsewhere(mode) {
 		return KMSWrapped{}, ErrUnknownVersion
 	}
 	w := KMSWrapped{Mode: mode, Version: binary.BigEndian.Uint32(b[18:22])}
@@ -75,7 +83,7 @@ func ParseKMSWrapped(b []byte) (KMSWrapped, error) {
 	if w.KMSKey, w.Blob, ok = cutKMS(b[wrappedHeaderSize:]); !ok {
 		return KMSWrapped{}, ErrCorrupt
 	}
-	if checkKMS(w.KeyID, w.Version, w.KMSKey, w.Blob, mode == ModeKMS) != nil || mode == ModeKMSReference && len(w.Blob) > 0 {
+	if checkKMS(w.KeyID, w.Version, w.KMSKey, w.Blob, mode != ModeKMSReference) != nil || mode == ModeKMSReference && len(w.Blob) > 0 {
 		return KMSWrapped{}, ErrCorrupt
 	}
 	return w, nil

@@ -11,8 +11,7 @@ import (
 	"cardea/internal/secret"
 )
 
-// Mode says what wraps a key. Modes 3 and 4 are reserved for PKCS#11 and an
-// external key manager (docs/spec/wrapped-key.md).
+// Mode says what wraps a key (docs/spec/wrapped-key.md).
 type Mode byte
 
 // ModeLocal is a key wrapped by this package under another key in memory.
@@ -56,8 +55,8 @@ type wrapped struct {
 }
 
 // ParseWrapped reads the header of a wrapped key, under the same rules as
-// [ParseRecord]. A mode other than [ModeLocal] is [ErrUnknownVersion]; those of AWS
-// KMS are [ParseKMSWrapped]'s.
+// [ParseRecord]. A mode other than [ModeLocal] is [ErrUnknownVersion]; the
+// others are [ParseKMSWrapped]'s.
 func ParseWrapped(blob []byte) (WrappedHeader, error) {
 	w, err := parseWrapped(blob)
 	return w.WrappedHeader, err

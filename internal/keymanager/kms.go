@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -103,9 +102,9 @@ func (k *kmsWrapper) Unwrap(ctx context.Context, w vault.WrappedKey) (secret.Byt
 	if err != nil {
 		return secret.Bytes{}, fmt.Errorf("cannot be unwrapped: %w", err)
 	}
-	stored, err := ciphertext.ParseKMSWrapped(w.Wrapped)
-	if err != nil || stored.Mode != ciphertext.ModeKMS || stored.KeyID != uuid.UUID(w.ID) || stored.Version != w.Version {
-		return secret.Bytes{}, fmt.Errorf("is not as it was wrapped: %w", errors.Join(vault.ErrCorrupt, err))
+	stored, err := wrappedElsewhere(w, ciphertext.ModeKMS)
+	if err != nil {
+		return secret.Bytes{}, err
 	}
 	under, err := keys.opens(stored.KMSKey)
 	if err != nil {
@@ -119,11 +118,7 @@ func (k *kmsWrapper) Unwrap(ctx context.Context, w vault.WrappedKey) (secret.Byt
 	if err != nil {
 		return secret.Bytes{}, fmt.Errorf("does not unwrap under %s: %w", stored.KMSKey, err)
 	}
-	if n := key.Len(); n != ciphertext.KeySize {
-		key.Destroy()
-		return secret.Bytes{}, fmt.Errorf("has %d bytes, want %d: %w", n, ciphertext.KeySize, vault.ErrCorrupt)
-	}
-	return key, nil
+	return checkUnwrapped(key)
 }
 
 // keyContext is the encryption context of a wrapped key (docs/spec/wrapped-key.md).
