@@ -22,6 +22,8 @@ type auditCommands struct {
 	Show       auditShowCommand       `cmd:"" help:"Read the audit log."`
 	Export     auditExportCommand     `cmd:"" help:"Write the logs with all that verifies them into one file, to take away."`
 	Checkpoint auditCheckpointCommand `cmd:"" help:"Print the newest signed checkpoint of each log, to keep elsewhere."`
+	Deliver    auditDeliverCommand    `cmd:"" help:"Deliver the audit logs to SIEMs and archives, and publish their checkpoints."`
+	Delivery   auditDeliveryCommand   `cmd:"" help:"Tell how the deliveries to SIEMs and archives are."`
 }
 
 // logSource is where an audit command reads: a database, beside a running node or

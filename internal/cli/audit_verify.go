@@ -6,12 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"cardea/internal/audit"
+	"cardea/internal/siem"
 )
 
 type auditVerifyCommand struct {
@@ -19,13 +22,15 @@ type auditVerifyCommand struct {
 	output
 	PublicKey     []string `placeholder:"KEY" help:"Public key that signs the checkpoints, or a file of such keys, one a line. Without it the ones beside the node's signing key are used, which proves less."`
 	Checkpoint    []string `type:"path" placeholder:"FILE" help:"Signed checkpoints that were kept elsewhere, one after the other: the log must continue them."`
+	Published     []string `type:"path" placeholder:"DIR" help:"Folder of checkpoints that [audit.publish] published, or a copy of its bucket: the log must continue all of them."`
 	AllowUnsigned bool     `help:"Verify consistency only, without knowing who signs."`
 }
 
 // Help implements kong.HelpProvider.
 func (auditVerifyCommand) Help() string {
 	return "Examples:\n  cardea audit verify --config cardea.toml --public-key audit.pub\n" +
-		"  cardea audit verify --bundle audit.cardea --public-key audit.pub --checkpoint kept.notes\n\n" +
+		"  cardea audit verify --bundle audit.cardea --public-key audit.pub --checkpoint kept.notes\n" +
+		"  cardea audit verify --config cardea.toml --public-key audit.pub --published /mnt/witness/cardea\n\n" +
 		"Exit status 3 means that something is wrong with a log."
 }
 
@@ -46,6 +51,10 @@ func (c auditVerifyCommand) Run(ctx context.Context, p *Process) (err error) {
 		}
 		o.Kept = append(o.Kept, splitNotes(b)...)
 	}
+	alien, err := c.published(&o)
+	if err != nil {
+		return err
+	}
 	if err := awaitSigned(ctx, p, src); err != nil {
 		return err
 	}
@@ -59,6 +68,7 @@ func (c auditVerifyCommand) Run(ctx context.Context, p *Process) (err error) {
 	if err != nil {
 		return err
 	}
+	addFindings(&report, alien)
 	if err := c.print(p.Stdout, report, func(w io.Writer) error { return printReport(w, report) }); err != nil {
 		return err
 	}
@@ -66,6 +76,54 @@ func (c auditVerifyCommand) Run(ctx context.Context, p *Process) (err error) {
 		return errFindings
 	}
 	return nil
+}
+
+// published adds the published checkpoints to those that the logs are held against.
+// One that no trusted key signed is a finding, not a reason to stop: either the key
+// of the log was replaced, or somebody put it there.
+func (c auditVerifyCommand) published(o *audit.VerifyOptions) (map[string][]audit.Finding, error) {
+	alien := map[string][]audit.Finding{}
+	for _, dir := range c.Published {
+		all, err := siem.ReadFolder(dir)
+		if err != nil {
+			return nil, fmt.Errorf("--published: %w", err)
+		}
+		if len(all) == 0 {
+			return nil, usageError{fmt.Errorf("--published: no checkpoint in %s: name the folder of [audit.publish], or a copy of its bucket", dir)}
+		}
+		for _, signed := range all {
+			cp, err := audit.OpenCheckpoint(signed, o.Verifiers...)
+			if len(o.Origins) > 0 && cp.Origin != "" && !slices.Contains(o.Origins, cp.Origin) {
+				continue
+			}
+			switch {
+			case err == nil, errors.Is(err, audit.ErrUnknownKey) && o.AllowUnsigned:
+				o.Kept = append(o.Kept, signed)
+			case errors.Is(err, audit.ErrUnknownKey):
+				alien[cp.Origin] = append(alien[cp.Origin], audit.Finding{
+					Kind: audit.KindUnknownKey, Seq: cp.Size,
+					Message: fmt.Sprintf("the published checkpoint of %d entries is not signed by a trusted key: the log's signing key was replaced, or the checkpoint is not of it", cp.Size),
+				})
+			case errors.Is(err, audit.ErrBadSignature):
+				return nil, fmt.Errorf("--published: a checkpoint in %s was changed: %w", dir, err)
+			default:
+				return nil, fmt.Errorf("--published: %w", err)
+			}
+		}
+	}
+	return alien, nil
+}
+
+// addFindings adds findings to the reports of their logs.
+func addFindings(r *audit.Report, more map[string][]audit.Finding) {
+	for i := range r.Logs {
+		l := &r.Logs[i]
+		l.Findings = append(l.Findings, more[l.Origin]...)
+		delete(more, l.Origin)
+	}
+	for _, origin := range slices.Sorted(maps.Keys(more)) {
+		r.Logs = append(r.Logs, audit.LogReport{Origin: origin, Findings: more[origin], Notes: []audit.Finding{}})
+	}
 }
 
 // signedWithin is when a log that has just begun must have its first checkpoint.
