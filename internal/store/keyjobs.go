@@ -156,7 +156,8 @@ func (s *Store) ClaimJob(ctx context.Context, id vault.KeyID, node string, now, 
 	return j, claimed, nil
 }
 
-// SaveJob writes all but what the job is and who asked for it.
+// SaveJob writes all but what the job is and who asked for it. One that has ended
+// stays as it is.
 func (s *Store) SaveJob(ctx context.Context, j vault.Job, e *audit.Sealed) (saved bool, err error) {
 	if err := checkJob(&j); err != nil {
 		return false, err
@@ -164,14 +165,12 @@ func (s *Store) SaveJob(ctx context.Context, j vault.Job, e *audit.Sealed) (save
 	err = s.keyWork(ctx, func(ctx context.Context, c session) ([]audit.Sealed, error) {
 		n, err := c.exec(ctx, `UPDATE key_job SET state = $3, rate = $4, verify = $5, retire = $6, step = $7, key_id = $8, key_version = $9,
 			after_row = $10, total = $11, moved = $12, verified = $13, skipped = $14, bad = $15, error = $16, until = $17,
-			updated_at = $18, wait_until = $19, done_at = $20, reason = $21 WHERE id = $1 AND node = $2`,
+			updated_at = $18, wait_until = $19, done_at = $20, reason = $21 WHERE id = $1 AND node = $2 AND `+unfinished,
 			j.ID[:], j.Node, string(j.State), int64(j.Rate), asInt(j.Verify), asInt(j.Retire), j.Step, j.Key.ID[:], int64(j.Key.Version),
 			j.After, j.Total, j.Moved, j.Verified, j.Skipped, j.Bad, j.Error, int64(j.Until),
 			int64(j.UpdatedAt), int64(j.WaitUntil), int64(j.DoneAt), j.Reason)
 		saved = n == 1
 		switch {
-		case isUnique(err):
-			return nil, callerError{fmt.Errorf("another job of kind %s is under way: %w", j.Kind, vault.ErrConflict)}
 		case err != nil:
 			return nil, err
 		case !saved:
