@@ -24,6 +24,8 @@ type auditCommands struct {
 	Checkpoint auditCheckpointCommand `cmd:"" help:"Print the newest signed checkpoint of each log, to keep elsewhere."`
 	Deliver    auditDeliverCommand    `cmd:"" help:"Deliver the audit logs to SIEMs and archives, and publish their checkpoints."`
 	Delivery   auditDeliveryCommand   `cmd:"" help:"Tell how the deliveries to SIEMs and archives are."`
+
+	VerifyCloudtrail auditVerifyCloudTrailCommand `cmd:"" help:"Prove that nobody changed or removed log files of AWS CloudTrail."`
 }
 
 // logSource is where an audit command reads: a database, beside a running node or

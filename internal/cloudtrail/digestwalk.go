@@ -83,7 +83,7 @@ type DigestOptions struct {
 	Since, Until time.Time     // ends of the digests' hours; zero is all
 	Late         time.Duration // how old the newest digest may be, default 2 h
 	Workers      int           // log files read at the same time, default 8
-	Progress     func(files int64)
+	Progress     func(done, total int64) // files; the total is of those that are there
 }
 
 // slack is how far apart the time in a log file's name and its digest's hour may be.
@@ -141,7 +141,7 @@ type verifier struct {
 	bucket, base string
 	trails       map[trailID]*trail
 	logs         map[string]logFile // that no digest has listed yet
-	files        int64
+	files, total int64
 	err          error // of asking for a key
 }
 
@@ -197,6 +197,7 @@ func (v *verifier) list(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("list log files: %w", err)
 		}
+		v.total++
 		if m := logName.FindStringSubmatch(name); m != nil {
 			if at, err := time.Parse(logTime, m[3]); err == nil {
 				v.logs[name] = logFile{account: m[1], region: m[2], at: at}
@@ -573,7 +574,7 @@ func (v *verifier) logFile(ctx context.Context, l digestLogFile, name string) (O
 func (v *verifier) progress(n int64) {
 	v.files += n
 	if v.o.Progress != nil {
-		v.o.Progress(v.files)
+		v.o.Progress(v.files, max(v.files, v.total))
 	}
 }
 
