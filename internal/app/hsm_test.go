@@ -39,3 +39,22 @@ func TestSettingsThatNeedPKCS11SayHowToBuildIt(t *testing.T) {
 		}
 	}
 }
+
+func TestTenantInPKCS11SaysHowToBuildIt(t *testing.T) {
+	t.Parallel()
+	cfg := config.Default()
+	cfg.Node.Name, cfg.Node.DataDir = "n1", filepath.Join(t.TempDir(), "data")
+	cfg.Vault.Listen, cfg.Ops.Listen = "127.0.0.1:0", "127.0.0.1:0"
+	tenant := config.DefaultTenant()
+	tenant.Mode = config.ModePKCS11
+	tenant.PKCS11 = config.TenantPKCS11{Module: "l", Token: "t", PINFile: "p", KeyLabel: "k", PIN: secret.Copy([]byte("1234567"))}
+	cfg.Tenants = map[string]config.Tenant{"acme": tenant}
+	cfg.Derive("")
+	if err := cfg.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	a, err := New(t.Context(), cfg, Options{Logger: slog.New(slog.DiscardHandler), Now: time.Now})
+	if !errors.Is(err, pkcs11.ErrNotBuilt) || a != nil || err.Error() != "tenants.acme.pkcs11: "+pkcs11.ErrNotBuilt.Error() {
+		t.Errorf("got %v", err)
+	}
+}

@@ -33,6 +33,7 @@ func (n *Node) buildKeys(cfg config.Config, metrics prometheus.Registerer) (err 
 		}
 		n.kms = &kmsHealth{client: client, now: n.now, last: map[string]kmsState{}}
 		o.Wrappers = append(o.Wrappers, keymanager.KMSWrappers(client, n.kmsTenants, n.now)...)
+		o.Wrappers = append(o.Wrappers, keymanager.HSMWrapper(n.hsmTenants), keymanager.ExternalWrapper(n.externalTenants))
 	}
 	envelope, err := keymanager.NewEnvelope(o)
 	if err != nil {
@@ -80,13 +81,24 @@ func (n *Node) applyKMS(all map[string]keymanager.KMSKeys) {
 	}
 }
 
-// inKMS says whether a tenant's keys are in a KMS, so that no custodian is needed.
+// inKMS says whether a tenant's keys are in a KMS, an HSM or an encryption service, so
+// that no custodian is needed.
 func (n *Node) inKMS(tenant string) bool {
 	t, err := n.gate.Tenants.Tenant(tenant)
 	return err == nil && inKMS(t.Mode)
 }
 
-func inKMS(m vault.Mode) bool { return m == vault.ModeKMSEnvelope || m == vault.ModeKMS }
+func inKMS(m vault.Mode) bool {
+	return m == vault.ModeKMSEnvelope || m == vault.ModeKMS || m == vault.ModePKCS11 || m == vault.ModeExternal
+}
+
+func (n *Node) modeOf(tenant string) vault.Mode {
+	t, err := n.gate.Tenants.Tenant(tenant)
+	if err != nil {
+		return vault.ModeLocal
+	}
+	return t.Mode
+}
 
 // vaultCustodians are the custodians of the tenants that have some. A tenant in a
 // KMS is never locked; if it has records from before, its custodians can still
@@ -161,6 +173,16 @@ func (h *kmsHealth) check(ctx context.Context, tenant string, keys keymanager.KM
 func (n *Node) tenantReadiness(ctx context.Context, name string) httpd.Check {
 	c := httpd.Check{Name: "tenant_" + name, State: httpd.Working}
 	switch {
+	case n.modeOf(name) == vault.ModePKCS11:
+		if err := n.hsmTenants.Check(ctx, name); err != nil {
+			c.State, c.Detail = httpd.Failing, err.Error()
+		}
+	case n.modeOf(name) == vault.ModeExternal:
+		if s, ok := n.externalTenants.Of(name); ok {
+			if err := s.Check(ctx); err != nil {
+				c.State, c.Detail = httpd.Failing, err.Error()
+			}
+		}
 	case n.inKMS(name):
 		if err := n.kms.check(ctx, name, n.kmsTenants.All()[name]); err != nil {
 			c.State, c.Detail = httpd.Failing, err.Error()

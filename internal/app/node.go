@@ -40,12 +40,18 @@ type Node struct {
 	keys       *keymanager.Router
 	kms        *kmsHealth // nil in the key service
 	kmsTenants *keymanager.KMSTenants
-	service    *vault.Service
-	keyAdmin   *vault.KeyAdmin  // nil in the key service
-	admin      *adminapi.Server // likewise
-	api        *lockerapi.API
-	server     *httpd.Server
-	forget     func() // wipes what else a tenant's master key has opened
+
+	hsmTenants      *keymanager.HSMTenants
+	externalTenants *keymanager.ExternalTenants
+	tokensMu        sync.Mutex   // guards tokens
+	tokens          []*lazyToken // that hsmTenants use
+
+	service  *vault.Service
+	keyAdmin *vault.KeyAdmin  // nil in the key service
+	admin    *adminapi.Server // likewise
+	api      *lockerapi.API
+	server   *httpd.Server
+	forget   func() // wipes what else a tenant's master key has opened
 
 	makesCustodians bool // as Options.MakesCustodians
 	token           *rootToken
@@ -70,6 +76,7 @@ func newNode(ctx context.Context, name string, cfg config.Config, o Options, met
 	n.ceremonies = vault.NewCeremonies(n.gate, n.store)
 	n.keeper = custodian.NewKeeper(custodian.Options{Now: n.now})
 	n.kmsTenants = keymanager.NewKMSTenants(nil)
+	n.hsmTenants, n.externalTenants = keymanager.NewHSMTenants(nil), keymanager.NewExternalTenants(nil)
 	if err = n.buildKeys(cfg, metrics); err != nil {
 		return n, err
 	}
@@ -222,6 +229,9 @@ func (n *Node) Close() error {
 	}
 	if n.kms != nil {
 		n.kms.client.Close()
+	}
+	if n.keys != nil {
+		n.applyKeepers(keepers{})
 	}
 	if n.keeper != nil {
 		n.keeper.Close()

@@ -44,11 +44,16 @@ func (n *Node) applyTenants(ctx context.Context, cfg config.Config) error {
 		mode, _ := vault.ParseMode(t.Mode) // a mode that is not known is not served
 		domain = append(domain, vault.Tenant{Name: name, Mode: mode, LazyHolders: t.LazyHolders, HashesInKMS: t.KMS.MACKeyID != ""})
 	}
+	k, err := n.keepersOf(cfg)
+	if err != nil {
+		return err
+	}
 	if err := n.api.SetTenants(api); err != nil {
 		return fmt.Errorf("tenants: %w", err)
 	}
 	before := n.gate.Tenants.Names()
 	n.applyKMS(keys)
+	n.applyKeepers(k)
 	modes := map[string]vault.Mode{}
 	for _, name := range before {
 		if t, err := n.gate.Tenants.Tenant(name); err == nil {

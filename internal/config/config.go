@@ -171,7 +171,7 @@ type Keys struct {
 
 // Tenant is one tenant of the vault. Start from DefaultTenant.
 type Tenant struct {
-	Mode string `toml:"mode"` // ModeLocal, ModeKMSEnvelope, ModeKMS
+	Mode string `toml:"mode"` // ModeLocal, ModeKMSEnvelope, ModeKMS, ModePKCS11, ModeExternal
 
 	Envelope             string   `toml:"envelope"` // EnvelopePlain, EnvelopeJWE
 	PublicKeyFile        string   `toml:"public_key_file" path:"true"`
@@ -189,7 +189,9 @@ type Tenant struct {
 	MasterKeyFile                      string `toml:"master_key_file" path:"true"`
 	InsecureMasterKeyWithoutCustodians bool   `toml:"insecure_master_key_without_custodians"`
 
-	KMS TenantKMS `toml:"kms"`
+	KMS      TenantKMS      `toml:"kms"`
+	PKCS11   TenantPKCS11   `toml:"pkcs11"`
+	External TenantExternal `toml:"external"`
 
 	Clients []Client `toml:"clients"`
 
@@ -203,6 +205,8 @@ const (
 	ModeLocal       = "local"
 	ModeKMSEnvelope = "aws_kms_envelope"
 	ModeKMS         = "aws_kms"
+	ModePKCS11      = "pkcs11"
+	ModeExternal    = "external"
 
 	EnvelopePlain = "plain"
 	EnvelopeJWE   = "jwe"

@@ -62,7 +62,7 @@ func defaultDatabase() Database {
 // DefaultTenant is a tenant of which nothing is said.
 func DefaultTenant() Tenant {
 	return Tenant{
-		Mode: ModeLocal, Envelope: EnvelopePlain, LazyHolders: true, Unseal: UnsealShares, KMS: TenantKMS{Oversize: OversizeRefuse},
+		Mode: ModeLocal, Envelope: EnvelopePlain, LazyHolders: true, Unseal: UnsealShares, KMS: TenantKMS{Oversize: OversizeRefuse}, External: TenantExternal{Timeout: Duration{defaultExternalTimeout}},
 		Cryptoperiod: Duration{365 * 24 * time.Hour}, MessageLimit: 1 << 32,
 	}
 }

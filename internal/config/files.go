@@ -33,6 +33,12 @@ func (c *Config) readSecretFiles() {
 		t.PublicKeyPEM = c.readPublic(key+".public_key_file", t.PublicKeyFile)
 		t.SealedMasterKey = c.readHex(key+".sealed_master_key_file", t.SealedMasterKeyFile, sealedMasterKeyBytes)
 		t.MasterKey = c.readHex(key+".master_key_file", t.MasterKeyFile, masterKeyBytes)
+		t.PKCS11.PIN = c.readLine(key+".pkcs11.pin_file", t.PKCS11.PINFile, "PIN")
+		c.checkFile(key+".pkcs11.module", t.PKCS11.Module, false)
+		t.External.Credentials = c.readHex(key+".external.credentials_file", t.External.CredentialsFile, 32)
+		c.checkFile(key+".external.ca_file", t.External.CAFile, false)
+		c.checkFile(key+".external.cert_file", t.External.CertFile, false)
+		c.checkFile(key+".external.key_file", t.External.KeyFile, true)
 		c.Tenants[name] = t
 	}
 	for _, l := range []struct {

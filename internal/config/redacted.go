@@ -86,5 +86,11 @@ func changedTenant(name string, before, after map[string]Tenant) []string {
 	if !a.MasterKey.Equal(b.MasterKey) {
 		changed = append(changed, key+".master_key_file")
 	}
+	if !a.PKCS11.PIN.Equal(b.PKCS11.PIN) {
+		changed = append(changed, key+".pkcs11.pin_file")
+	}
+	if !a.External.Credentials.Equal(b.External.Credentials) {
+		changed = append(changed, key+".external.credentials_file")
+	}
 	return changed
 }

@@ -19,7 +19,7 @@ func (c Config) validateTenant(v *validation, name string, t Tenant) {
 	if !tenantNamePattern.MatchString(name) {
 		v.add(key, "%q cannot name a tenant, expected 1 to 64 of A-Z, a-z, 0-9, underscore and hyphen", name)
 	}
-	v.oneOf(key+".mode", t.Mode, ModeLocal, ModeKMSEnvelope, ModeKMS)
+	v.oneOf(key+".mode", t.Mode, ModeLocal, ModeKMSEnvelope, ModeKMS, ModePKCS11, ModeExternal)
 	v.oneOf(key+".envelope", t.Envelope, EnvelopePlain, EnvelopeJWE)
 	switch t.Envelope {
 	case EnvelopeJWE:
@@ -35,6 +35,8 @@ func (c Config) validateTenant(v *validation, name string, t Tenant) {
 	}
 	t.validateMasterKey(v, key)
 	t.validateKMS(v, key)
+	t.validatePKCS11(v, key)
+	t.validateExternal(v, key)
 	c.validateClients(v, key, t)
 }
 

@@ -173,7 +173,7 @@ func TestEveryRefusal(t *testing.T) {
 			c.Tenants["a.b"] = config.DefaultTenant()
 			c.Vault.InsecurePlainAPIWithoutClientCertificates = true
 		}, []string{`tenants.a.b: "a.b" cannot name a tenant, expected 1 to 64 of A-Z, a-z, 0-9, underscore and hyphen`}},
-		"mode":                   {jwe(func(t *config.Tenant) { t.Mode = "kms" }), []string{`tenants.jwe.mode: "kms" is not known, expected one of local, aws_kms_envelope, aws_kms`}},
+		"mode":                   {jwe(func(t *config.Tenant) { t.Mode = "kms" }), []string{`tenants.jwe.mode: "kms" is not known, expected one of local, aws_kms_envelope, aws_kms, pkcs11, external`}},
 		"envelope":               {jwe(func(t *config.Tenant) { t.Envelope = "JWE" }), []string{`tenants.jwe.envelope: "JWE" is not known, expected one of plain, jwe`}},
 		"unseal":                 {jwe(func(t *config.Tenant) { t.Unseal = "auto" }), []string{`tenants.jwe.unseal: "auto" is not known, expected one of shares, halves`}},
 		"tenant key missing":     {jwe(func(t *config.Tenant) { t.PublicKeyPEM = nil }), []string{`tenants.jwe.public_key_file: is missing; envelope "jwe" needs the tenant's public key`}},

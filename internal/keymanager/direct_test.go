@@ -155,7 +155,9 @@ func TestDirectTakesUpAnotherKey(t *testing.T) {
 	if want := "keyed hashes are made by KMS key " + testMACKey + ", which is neither the tenant's kms.mac_key_id nor among its kms.previous_key_ids"; !errors.Is(err, vault.ErrKeyUnavailable) || !strings.HasPrefix(err.Error(), want) {
 		t.Errorf("MAC: got %v", err)
 	}
-	n.setKeys("acme", func(k *KMSKeys) { k.Key.ID, k.Previous, k.MAC.ID = testKeyThen, []string{testKey, testMACKey}, testKeyThen })
+	n.setKeys("acme", func(k *KMSKeys) {
+		k.Key.ID, k.Previous, k.MAC.ID = testKeyThen, []string{testKey, testMACKey}, testKeyThen
+	})
 	if again, err := r.MAC(t.Context(), "acme", vault.PurposeDedupe, []byte("x")); err != nil || again != before {
 		t.Errorf("other hash under the key from before: %v", err)
 	}

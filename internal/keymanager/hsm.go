@@ -46,6 +46,16 @@ func NewHSMTenants(keys map[string]HSMKey) *HSMTenants {
 // Replace makes keys the whole set.
 func (t *HSMTenants) Replace(keys map[string]HSMKey) { t.set.Store(&keys) }
 
+// Check encrypts something under a tenant's key, so that health tells the truth.
+func (t *HSMTenants) Check(ctx context.Context, tenant string) error {
+	k, err := hsmWrapper{t}.of(tenant)
+	if err != nil {
+		return err
+	}
+	_, err = k.HSM.SealUnder(ctx, k.Label, []byte("cardea probe"), secret.Copy([]byte("probe")))
+	return err
+}
+
 // HSMWrapper wraps under tenants' keys in HSMs, for mode pkcs11.
 func HSMWrapper(t *HSMTenants) Wrapper { return hsmWrapper{t} }
 

@@ -9,6 +9,9 @@ import (
 	"cardea/internal/secret"
 )
 
+// Built says whether this program has support for PKCS #11.
+const Built = false
+
 // Backend cannot be had in this build.
 type Backend struct{ kms.Backend }
 
@@ -27,6 +30,16 @@ func (*Backend) Unwrap(context.Context, string, []byte, []byte) (secret.Bytes, e
 
 // Discard does nothing.
 func (*Backend) Discard(context.Context, string) error { return ErrNotBuilt }
+
+// SealUnder does nothing.
+func (*Backend) SealUnder(context.Context, string, []byte, secret.Bytes) ([]byte, error) {
+	return nil, ErrNotBuilt
+}
+
+// OpenUnder does nothing.
+func (*Backend) OpenUnder(context.Context, string, []byte, []byte) (secret.Bytes, error) {
+	return secret.Bytes{}, ErrNotBuilt
+}
 
 // Open returns [ErrNotBuilt].
 func Open(context.Context, Token, secret.Bytes, Options) (*Backend, error) { return nil, ErrNotBuilt }
