@@ -32,7 +32,7 @@ type Client struct {
 func NewClient(path string) *Client {
 	d := net.Dialer{Timeout: 5 * time.Second}
 	return &Client{path: path, http: &http.Client{
-		Timeout: time.Minute,
+		Timeout: maxWait, // of what looks at all records; a person can give up sooner
 		Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return d.DialContext(ctx, "unix", path)
 		}},

@@ -25,6 +25,9 @@ const maxPath = 107
 // maxBody is the longest request in bytes: a policy document and what it is for.
 const maxBody = 1 << 20
 
+// maxWait bounds an operation.
+const maxWait = 15 * time.Minute
+
 // Options of a Server. Path is required, and either what is the key service's, or
 // what is the vault's.
 type Options struct {
@@ -85,7 +88,7 @@ func Listen(o Options) (*Server, error) {
 		s.routes = vaultRoutes()
 	}
 	s.http = &http.Server{
-		Handler: http.HandlerFunc(s.serve), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, WriteTimeout: time.Minute,
+		Handler: http.HandlerFunc(s.serve), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, WriteTimeout: maxWait,
 		MaxHeaderBytes: 16 << 10, ErrorLog: slog.NewLogLogger(o.Logger.Handler(), slog.LevelWarn),
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			return context.WithValue(ctx, peerKey{}, peerOf(c))

@@ -108,11 +108,12 @@ type keysListCommand struct {
 	tenantFlag
 	Merchant string `short:"m" placeholder:"ID" help:"Only the keys of this merchant."`
 	All      bool   `help:"Also versions that are retired or destroyed."`
+	Records  bool   `help:"Count the records under each, which takes time for each of them."`
 }
 
 // Help implements kong.HelpProvider.
 func (keysListCommand) Help() string {
-	return "Examples:\n  cardea keys list --config cardea.toml --tenant acme\n  cardea keys list --tenant acme --merchant m1 --all --output json"
+	return "Examples:\n  cardea keys list --config cardea.toml --tenant acme\n  cardea keys list --tenant acme --merchant m1 --all --records --output json"
 }
 
 func (c keysListCommand) Run(ctx context.Context, p *Process) error {
@@ -120,7 +121,7 @@ func (c keysListCommand) Run(ctx context.Context, p *Process) error {
 	if err != nil {
 		return err
 	}
-	keys, err := v.keys(ctx, vault.KeyQuery{Tenant: c.Tenant, Holder: c.Merchant})
+	keys, err := v.keys(ctx, vault.KeyQuery{Tenant: c.Tenant, Holder: c.Merchant, Count: c.Records})
 	if err != nil {
 		return err
 	}
@@ -133,9 +134,13 @@ func (c keysListCommand) Run(ctx context.Context, p *Process) error {
 	return c.print(p.Stdout, shown, func(w io.Writer) error {
 		var rows [][]string
 		for _, k := range shown {
+			records := ""
+			if c.Records {
+				records = strconv.FormatInt(k.Records, 10)
+			}
 			rows = append(rows, []string{
 				k.ID, number(k.Version), cmpText(k.Holder, "(tenant)"), string(k.Purpose), k.Spec, string(k.State), modeText(k),
-				days(k.Age(p.Now())), left(k, p.Now()), strconv.FormatInt(k.Records, 10),
+				days(k.Age(p.Now())), left(k, p.Now()), records,
 			})
 		}
 		return table(w, "no key yet: they are made when they are first needed",
@@ -166,7 +171,7 @@ func (c keysShowCommand) Run(ctx context.Context, p *Process) error {
 	if err != nil {
 		return err
 	}
-	keys, err := v.keys(ctx, vault.KeyQuery{Tenant: c.Tenant, Key: c.Key})
+	keys, err := v.keys(ctx, vault.KeyQuery{Tenant: c.Tenant, Key: c.Key, Count: true})
 	if err != nil {
 		return err
 	}
@@ -203,7 +208,7 @@ func (c keysUsageCommand) Run(ctx context.Context, p *Process) error {
 	if err != nil {
 		return err
 	}
-	all, err := v.keys(ctx, vault.KeyQuery{Tenant: c.Tenant})
+	all, err := v.keys(ctx, vault.KeyQuery{Tenant: c.Tenant, Count: true})
 	if err != nil {
 		return err
 	}

@@ -137,7 +137,7 @@ func (n *keyNode) finish(t testing.TB, id vault.KeyID) vault.Job {
 // keyStates tells version, state and mode of every key of a tenant.
 func (n *keyNode) keyStates(t testing.TB) []string {
 	t.Helper()
-	all, err := n.admin.Keys(t.Context(), operator(), vault.KeyQuery{Tenant: "acme"})
+	all, err := n.admin.Keys(t.Context(), operator(), vault.KeyQuery{Tenant: "acme", Count: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -312,7 +312,7 @@ func TestMigrationBetweenAnyTwoModes(t *testing.T) {
 // allIn fails unless all records are under current keys of a mode.
 func (n *keyNode) allIn(t testing.TB, m vault.Mode, want int64) {
 	t.Helper()
-	all, err := n.admin.Keys(t.Context(), operator(), vault.KeyQuery{Tenant: "acme"})
+	all, err := n.admin.Keys(t.Context(), operator(), vault.KeyQuery{Tenant: "acme", Count: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -44,12 +44,16 @@ func (a *KeyAdmin) poll(ctx context.Context) error {
 		}
 		for _, e := range events {
 			a.seen = max(a.seen, e.Number)
-			if e.Key != (KeyVersion{}) {
+			switch {
+			case e.Tenant == "": // more was missed than the store remembers
+				a.forgetAll()
+				a.reload = true
+			case e.Key != (KeyVersion{}):
 				a.o.Keys.ForgetKey(e.Tenant, e.Key)
-				continue
+			default:
+				a.forget(e.Tenant)
+				a.reload = true
 			}
-			a.forget(e.Tenant)
-			a.reload = true
 		}
 		if a.reload {
 			if err := a.loadSuspended(ctx); err != nil {

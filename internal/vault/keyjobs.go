@@ -75,10 +75,11 @@ func (a *KeyAdmin) Plan(ctx context.Context, who iam.Principal, tenant string) (
 			return err
 		}
 		for _, p := range a.plan(inv, t, &Job{Tenant: tenant, Reason: ReasonMode}) {
-			k, err := a.info(ctx, p.WrappedKey)
-			if err != nil {
+			k := a.info(p.WrappedKey)
+			if k.Records, err = a.count(ctx, p.WrappedKey); err != nil {
 				return err
 			}
+			k.Counted = true
 			if p.idle(k.Records) {
 				p.action = ActionNone
 			}

@@ -27,6 +27,7 @@ type KeyInfo struct {
 	Changed time.Time `json:"changed,omitzero"` // of the state
 	// Due is when it is replaced by itself, if it is active and has a cryptoperiod.
 	Due          time.Time `json:"due,omitzero"`
+	Counted      bool      `json:"counted"` // whether Records was
 	Records      int64     `json:"records"` // under it now, or keyed hashes that it made
 	Sealed       uint64    `json:"sealed"`  // under it since it was made, at least
 	MessageLimit uint64    `json:"message_limit,omitempty"`
@@ -36,11 +37,11 @@ type KeyInfo struct {
 type KeyQuery struct {
 	Tenant string `json:"tenant"` // must be given
 	Holder string `json:"holder,omitempty"`
-	Key    string `json:"key,omitempty"` // id
+	Key    string `json:"key,omitempty"`   // id
+	Count  bool   `json:"count,omitempty"` // count the records under each, which looks at all of them
 }
 
-// Keys lists the key versions of a tenant by holder, purpose and version, with
-// how many records are under each.
+// Keys lists the key versions of a tenant by holder, purpose and version.
 func (a *KeyAdmin) Keys(ctx context.Context, who iam.Principal, q KeyQuery) ([]KeyInfo, error) {
 	var out []KeyInfo
 	err := a.do(ctx, who, OpKeyList, q.Tenant, q.Holder, func(c *call) error {
@@ -54,9 +55,12 @@ func (a *KeyAdmin) Keys(ctx context.Context, who iam.Principal, q KeyQuery) ([]K
 			if q.Holder != "" && w.Holder != q.Holder || q.Key != "" && w.ID.String() != q.Key {
 				continue
 			}
-			k, err := a.info(ctx, w)
-			if err != nil {
-				return err
+			k := a.info(w)
+			if q.Count {
+				if k.Records, err = a.count(ctx, w); err != nil {
+					return err
+				}
+				k.Counted = true
 			}
 			out = append(out, k)
 		}
@@ -69,7 +73,7 @@ func (a *KeyAdmin) Keys(ctx context.Context, who iam.Principal, q KeyQuery) ([]K
 	return out, err
 }
 
-func (a *KeyAdmin) info(ctx context.Context, w WrappedKey) (KeyInfo, error) {
+func (a *KeyAdmin) info(w WrappedKey) KeyInfo {
 	k := KeyInfo{
 		ID: w.ID.String(), Version: w.Version, Tenant: w.Tenant, Holder: w.Holder, Purpose: w.Purpose, Spec: w.spec(), State: w.State,
 		Mode: w.Mode.String(), KMSKey: w.kmsKey(), Current: a.o.Keys.Current(w), Created: w.CreatedAt.Time(), Sealed: w.Sealed,
@@ -84,9 +88,7 @@ func (a *KeyAdmin) info(ctx context.Context, w WrappedKey) (KeyInfo, error) {
 			k.Due = w.CreatedAt.Time().Add(p.Cryptoperiod)
 		}
 	}
-	var err error
-	k.Records, err = a.count(ctx, w)
-	return k, err
+	return k
 }
 
 // count is how many records are under a key version, or keyed hashes of it stored.

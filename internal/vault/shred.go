@@ -220,7 +220,8 @@ func (r *jobRun) removeAll(ctx context.Context, h Holder) error {
 		if len(rows) == 0 {
 			drop = h.ID
 		}
-		if err := r.remove(ctx, numbers, drop); err != nil || drop != 0 {
+		gone, err := r.remove(ctx, numbers, drop)
+		if err != nil || gone {
 			r.a.o.Service.forgetHolders(j.Tenant)
 			return err
 		}
@@ -233,8 +234,9 @@ func (r *jobRun) removeAll(ctx context.Context, h Holder) error {
 	}
 }
 
-func (r *jobRun) remove(ctx context.Context, rows []int64, drop int64) error {
-	return r.a.do(ctx, r.who(), OpKeyShred, r.job.Tenant, r.job.Holder, func(c *call) error {
+// remove removes a batch of rows, or the holder, and reports whether that is gone.
+func (r *jobRun) remove(ctx context.Context, rows []int64, drop int64) (gone bool, err error) {
+	err = r.a.do(ctx, r.who(), OpKeyShred, r.job.Tenant, r.job.Holder, func(c *call) error {
 		c.entry.Resource.Kind = "holder"
 		c.entry.Detail = fmt.Sprintf("%d records removed, job %s", len(rows), r.job.ID)
 		if drop != 0 {
@@ -242,12 +244,20 @@ func (r *jobRun) remove(ctx context.Context, rows []int64, drop int64) error {
 		}
 		done, err := c.commit(ctx, "removed", func(ctx context.Context, e audit.Sealed) (bool, error) {
 			n, err := r.a.o.Store.DeleteRows(ctx, rows, drop, e)
-			r.job.Moved += int64(n)
-			return n > 0 || drop != 0, err
+			if err != nil || drop == 0 {
+				r.job.Moved += int64(n)
+				return n > 0, err
+			}
+			_, err = r.a.o.Store.Holder(ctx, r.job.Tenant, r.job.Holder)
+			if gone = isNotFound(err); gone {
+				err = nil
+			}
+			return gone, err
 		})
 		if err == nil && !done {
-			c.entry.Result = "absent"
+			c.entry.Result = "kept" // others were faster, or a record has come meanwhile
 		}
 		return err
 	})
+	return gone, err
 }

@@ -74,11 +74,12 @@ func (k *Keys) Forgot() []string {
 
 func (k *Keys) enter(op string) error {
 	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.fail == nil {
+	fail := k.fail
+	k.mu.Unlock()
+	if fail == nil {
 		return nil
 	}
-	return k.fail(op)
+	return fail(op)
 }
 
 // wrapping is the mode and the wrapping of a new key.

@@ -305,11 +305,16 @@ func (s *Store) DeleteRows(_ context.Context, rows []int64, dropHolder int64, e 
 		}
 		n++
 	}
+	dropped := false
 	if h, ok := s.holderByID[dropHolder]; ok && len(s.held(func(_ *vault.Record, o vault.Holder) bool { return o.ID == h.ID })) == 0 {
 		delete(s.holderByID, h.ID)
 		delete(s.holders, holderName{h.Tenant, h.Name})
+		s.event(h.Tenant, vault.KeyVersion{})
+		dropped = true
 	}
-	s.log = append(s.log, e)
+	if n > 0 || dropped {
+		s.log = append(s.log, e)
+	}
 	return n, nil
 }
 
