@@ -200,7 +200,7 @@ func (m *message) perBlock() int { return max(1, blockSize/m.stride()) }
 
 // read reads frames, checks their numbers and finds the final one. When it is found,
 // the end of the message is read and checked before its block goes on its way.
-func (m *message) read(f feed) error {
+func (m *message) read(f *feed) error {
 	seq := uint64(1)
 	var rest []byte // read with the block before, of a final frame, or behind it
 	for {

@@ -162,7 +162,7 @@ func (e *encryption) run(ctx context.Context) error {
 // read cuts the plaintext into frames, each where its ciphertext will stand. A block
 // goes on its way when it is known whether another follows, since the final frame is
 // another kind of frame.
-func (e *encryption) read(f feed) error {
+func (e *encryption) read(f *feed) error {
 	var waiting *block
 	seq := uint64(1)
 	for {

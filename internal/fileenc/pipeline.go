@@ -33,11 +33,20 @@ type block struct {
 // feed is how the reading side gets free blocks and hands them on.
 type feed struct {
 	ctx         context.Context
+	size        int // of a block
 	free        chan *block
 	jobs, order chan *block
+	all         []*block // of the reading goroutine until it ends
 }
 
-func (f feed) next() (*block, error) {
+// next is a free block. A small message needs few, so they are made when there is
+// none.
+func (f *feed) next() (*block, error) {
+	if len(f.free) == 0 && len(f.all) < cap(f.free) {
+		b := &block{buf: make([]byte, f.size), done: make(chan struct{}, 1)}
+		f.all = append(f.all, b)
+		return b, nil
+	}
 	select {
 	case b := <-f.free:
 		*b = block{buf: b.buf, done: b.done}
@@ -48,7 +57,7 @@ func (f feed) next() (*block, error) {
 }
 
 // emit cannot block: the channels have room for all blocks.
-func (f feed) emit(b *block) {
+func (f *feed) emit(b *block) {
 	f.order <- b
 	f.jobs <- b
 }
@@ -59,7 +68,7 @@ func (f feed) emit(b *block) {
 // nothing more. Blocks are wiped at the end.
 type pipeline struct {
 	size, workers int // of a block
-	read          func(feed) error
+	read          func(*feed) error
 	work          func() func(*block) error // makes a worker's function
 	write         func(*block) error
 }
@@ -67,14 +76,9 @@ type pipeline struct {
 func (p pipeline) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	count := max(minBlocks, min(2*p.workers+2, blockBudget/p.size))
-	f := feed{ctx, make(chan *block, count), make(chan *block, count), make(chan *block, count)}
-	blocks := make([]*block, count)
-	for i := range blocks {
-		blocks[i] = &block{buf: make([]byte, p.size), done: make(chan struct{}, 1)}
-		f.free <- blocks[i]
-	}
+	f := &feed{ctx: ctx, size: p.size, free: make(chan *block, count), jobs: make(chan *block, count), order: make(chan *block, count)}
 	wipe := func() {
-		for _, b := range blocks {
+		for _, b := range f.all {
 			secret.Wipe(b.buf)
 		}
 	}
