@@ -1,6 +1,7 @@
 package config_test
 
 import (
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -160,5 +161,19 @@ func TestPlainSyslogToOthersIsWarnedOf(t *testing.T) {
 	}
 	if all := strings.Join(c.Warnings, "\n"); !strings.Contains(all, "audit.delivery[0].insecure_plain_tcp_off_loopback is set") {
 		t.Errorf("warnings %q", all)
+	}
+}
+
+// TestExampleOfDeliveriesIsValid holds the file that operators start from.
+func TestExampleOfDeliveriesIsValid(t *testing.T) {
+	example, err := os.ReadFile("../../deploy/siem/delivery.example.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := newFolder(t, map[string]string{"siem/ca.pem": "x", "siem/node.pem": "x", "siem/node.key": "x", "siem/webhook.key": strings.Repeat("k", 64)})
+	f.write(t, "cardea.toml", strings.ReplaceAll(string(example), "/etc/cardea/", f.path("")+"/"))
+	c := mustLoad(t, f)
+	if err := c.Validate(); err != nil || len(c.Audit.Delivery) != 4 || !c.Audit.Publish.Enabled() {
+		t.Errorf("%d deliveries, %v", len(c.Audit.Delivery), err)
 	}
 }

@@ -132,6 +132,7 @@ func (d *Delivery) Drain(ctx context.Context) error {
 		})
 	}
 	_ = g.Wait() //nolint:errcheck // they are in errs
+	d.look(ctx)
 	return errors.Join(errs...)
 }
 

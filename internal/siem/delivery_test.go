@@ -385,6 +385,10 @@ func TestAlertsAreKeptUntilTheyAreDelivered(t *testing.T) {
 			f.Close() //nolint:errcheck // a test
 		}
 	}
+	files, _, err := spool.files()
+	if err != nil || len(files) < 3 {
+		t.Fatalf("%d files, %v", len(files), err)
+	}
 	got := &collector{}
 	o, _, _ := options(t, dir, nil, Receiver{Name: "siem", Sink: got, BatchEntries: 3, Filter: FilterAlerts})
 	d := mustOpen(t, o)
@@ -396,11 +400,6 @@ func TestAlertsAreKeptUntilTheyAreDelivered(t *testing.T) {
 	if len(ids) != 40 || ids[0] != "alert/a-0" || ids[39] != "alert/a-39" {
 		t.Errorf("got %q", ids)
 	}
-	files, _, err := spool.files()
-	if err != nil || len(files) < 3 {
-		t.Fatalf("%d files, %v", len(files), err)
-	}
-	d.look(t.Context())
 	if files, _, err := spool.files(); err != nil || len(files) != 1 {
 		t.Errorf("%d files stay, %v", len(files), err)
 	}
