@@ -21,6 +21,9 @@ type auditCommands struct {
 	Verify     auditVerifyCommand     `cmd:"" help:"Prove that nobody changed the audit log."`
 	Show       auditShowCommand       `cmd:"" help:"Read the audit log."`
 	Export     auditExportCommand     `cmd:"" help:"Write the logs with all that verifies them into one file, to take away."`
+	Detect     auditDetectCommand     `cmd:"" help:"Find in the logs, ours or CloudTrail's, what should not be and what is not as usual."`
+	Watch      auditWatchCommand      `cmd:"" help:"The same, live: print alerts as they come."`
+	Rules      auditRulesCommands     `cmd:"" help:"Look at the rules of detection, and test them."`
 	Checkpoint auditCheckpointCommand `cmd:"" help:"Print the newest signed checkpoint of each log, to keep elsewhere."`
 	Deliver    auditDeliverCommand    `cmd:"" help:"Deliver the audit logs to SIEMs and archives, and publish their checkpoints."`
 	Delivery   auditDeliveryCommand   `cmd:"" help:"Tell how the deliveries to SIEMs and archives are."`

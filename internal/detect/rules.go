@@ -284,3 +284,19 @@ func (h *Hours) working(t time.Time) bool {
 	t = t.In(h.location)
 	return h.workday[t.Weekday()] && t.Hour() >= h.From && t.Hour() < h.To
 }
+
+// String is the duration as the file has it.
+func (d Duration) String() string { return time.Duration(d).String() }
+
+// Thresholds is a rules file of the thresholds alone, without what is registered.
+func (r *Rules) Thresholds() []byte {
+	var b bytes.Buffer
+	for _, id := range slices.Sorted(maps.Keys(r.Settings)) {
+		s := r.Settings[id]
+		fmt.Fprintf(&b, "[rules.%s]\ndisabled = %t\ndays = %d\nscore = %f\nminimum = %d\nratio = %f\ndrift = %f\n", id, s.Disabled, s.Days, s.Score, s.Minimum, s.Ratio, s.Drift)
+		if s.Cooldown != 0 {
+			fmt.Fprintf(&b, "cooldown = %q\n", s.Cooldown)
+		}
+	}
+	return b.Bytes()
+}

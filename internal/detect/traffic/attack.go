@@ -69,7 +69,9 @@ func boolInt(b bool) int {
 }
 
 func (w *World) attackedNear(t time.Time) bool {
-	return slices.ContainsFunc(w.Incidents, func(i Incident) bool { return t.After(i.Start.Add(-4*time.Hour)) && t.Before(i.End.Add(4*time.Hour)) })
+	return slices.ContainsFunc(w.Incidents, func(i Incident) bool {
+		return !i.Slow && t.After(i.Start.Add(-5*time.Hour)) && t.Before(i.End.Add(time.Hour))
+	})
 }
 
 func (w *World) stage(at attack, who *actor, start time.Time, r *random) {
