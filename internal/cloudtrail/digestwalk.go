@@ -80,9 +80,9 @@ type DigestOptions struct {
 	// give the object's name in the bucket. Without Bucket both are taken from a
 	// digest, so that a copy of a whole bucket that was moved is not noticed.
 	Bucket, Base string
-	Since, Until time.Time     // ends of the digests' hours; zero is all
-	Late         time.Duration // how old the newest digest may be, default 2 h
-	Workers      int           // log files read at the same time, default 8
+	Since, Until time.Time               // ends of the digests' hours; zero is all
+	Late         time.Duration           // how old the newest digest may be, default 2 h
+	Workers      int                     // log files read at the same time, default 8
 	Progress     func(done, total int64) // files; the total is of those that are there
 }
 
