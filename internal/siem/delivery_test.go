@@ -224,7 +224,7 @@ func TestDamageOfTheLogIsFoundAndTold(t *testing.T) {
 			d := mustOpen(t, o)
 			defer d.Close() //nolint:errcheck // tested elsewhere
 			for range 2 {
-				if err := d.Drain(t.Context()); err != nil && !errors.Is(err, errCut) {
+				if err := d.Drain(t.Context()); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -248,6 +248,24 @@ func TestDamageOfTheLogIsFoundAndTold(t *testing.T) {
 				t.Errorf("%d entries were delivered", entries)
 			}
 		})
+	}
+}
+
+func TestDamagedLogDoesNotHoldOthers(t *testing.T) {
+	t.Parallel()
+	bad, good, got := newMemLog(t, "node-1"), newMemLog(t, "node-2"), &collector{}
+	bad.add(t, 40)
+	bad.segments = nil
+	good.add(t, 500)
+	o, _, _ := options(t, t.TempDir(), []*memLog{bad, good}, Receiver{Name: "siem", Sink: got, BatchEntries: 10})
+	d := mustOpen(t, o)
+	defer d.Close() //nolint:errcheck // tested elsewhere
+	if err := d.Drain(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	wantIDs(t, good.origin, 500, got.got())
+	if f := d.Failing(); len(f) != 1 || f[0].Subject != bad.origin {
+		t.Errorf("failing: %+v", f)
 	}
 }
 

@@ -36,3 +36,9 @@ func lockFile(path string, wait bool) (f *os.File, err error) {
 	}
 	return nil, &os.PathError{Op: "lock", Path: path, Err: err}
 }
+
+// unlock gives the lock up, also where a process that is just being started still
+// has a copy of the file.
+func unlock(f *os.File) error {
+	return errors.Join(unix.Flock(int(f.Fd()), unix.LOCK_UN), f.Close())
+}

@@ -63,7 +63,10 @@ func (f Folder) Publish(_ context.Context, p Published) error {
 	if !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	return writeFile(path, p.Signed, 0o644)
+	if err := writeFile(path, p.Signed, 0o644); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
 }
 
 // sameCheckpoint reports whether two notes say the same of size and root, the first

@@ -65,7 +65,7 @@ func openPump(d *Delivery, r Receiver) (*pump, error) {
 		return nil, ErrBusy
 	}
 	if p.state, err = readState(p.path); err != nil {
-		return nil, errors.Join(err, p.lock.Close())
+		return nil, errors.Join(err, unlock(p.lock))
 	}
 	p.state.Name = r.Name
 	if at := p.state.StalledAt; !at.IsZero() { // it was told, by an earlier process
@@ -75,7 +75,7 @@ func openPump(d *Delivery, r Receiver) (*pump, error) {
 }
 
 func (p *pump) close() error {
-	return errors.Join(p.r.Sink.Close(), p.lock.Close())
+	return errors.Join(p.r.Sink.Close(), unlock(p.lock))
 }
 
 // run delivers until ctx ends.
@@ -90,6 +90,9 @@ func (p *pump) run(ctx context.Context) {
 		case err != nil:
 			wait = p.failed(ctx, err, tries)
 			tries++
+			if more { // of another source, which is not to wait for this one
+				wait = min(wait, p.d.o.Poll)
+			}
 		case more:
 			tries = 0
 			continue
@@ -260,6 +263,7 @@ func (p *pump) passLog(ctx context.Context, src audit.Source, origin string, all
 	c, err := readLog(ctx, src, origin, at.Next, size, p.r.Filter, p.r.BatchEntries, p.r.BatchBytes)
 	if errors.Is(err, errCut) {
 		p.d.raise(ctx, Finding{Check: CheckIntegrity, Subject: origin, Since: p.d.o.Now(), Message: err.Error(), Next: "keep the database as it is, and see what 'cardea audit verify' finds"})
+		return false, nil // no reason for others to wait
 	}
 	if err != nil {
 		return false, err

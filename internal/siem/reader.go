@@ -72,7 +72,7 @@ func readLog(ctx context.Context, src audit.Source, origin string, from, size in
 		}
 	}
 	if len(c.leaves) == 0 && c.end == from && from < size {
-		return c, errors.Join(errCut, fmt.Errorf("%s has %d entries, but those from %d on cannot be found", origin, size, from))
+		return c, fmt.Errorf("%w: %s has %d entries, but those from %d on cannot be found", errCut, origin, size, from)
 	}
 	return c, nil
 }

@@ -64,7 +64,7 @@ func (s *Spool) Append(ev Event) (err error) {
 	if err != nil {
 		return fmt.Errorf("spool: %w", err)
 	}
-	defer func() { err = errors.Join(err, lock.Close()) }()
+	defer func() { err = errors.Join(err, unlock(lock)) }()
 	files, total, err := s.files()
 	if err != nil {
 		return fmt.Errorf("spool: %w", err)

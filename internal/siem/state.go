@@ -79,7 +79,8 @@ func readState(path string) (state, error) {
 	return s, nil
 }
 
-// writeFile replaces a file as a whole, durably.
+// writeFile replaces a file as a whole: after a loss of power it is the new one or
+// the one before, which of a cursor is as good, for what it says is then sent again.
 func writeFile(path string, data []byte, mode os.FileMode) (err error) {
 	dir := filepath.Dir(path)
 	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+".*")
@@ -95,10 +96,7 @@ func writeFile(path string, data []byte, mode os.FileMode) (err error) {
 	if err := errors.Join(err, f.Chmod(mode), f.Sync(), f.Close()); err != nil {
 		return err
 	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	return syncDir(dir)
+	return os.Rename(f.Name(), path)
 }
 
 // syncDir makes the names in a folder durable.
