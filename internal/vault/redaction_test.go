@@ -35,7 +35,8 @@ var typesOf = map[string][]reflect.Type{
 	"keymanager": {
 		reflect.TypeFor[keymanager.Envelope](), reflect.TypeFor[keymanager.LocalOptions](), reflect.TypeFor[keymanager.MasterKeys](),
 		reflect.TypeFor[keymanager.Inventory](), reflect.TypeFor[keymanager.Wrapper](), reflect.TypeFor[keymanager.Options](),
-		reflect.TypeFor[keymanager.KMSKeys](), reflect.TypeFor[keymanager.KMSTenants](),
+		reflect.TypeFor[keymanager.KMSKeys](), reflect.TypeFor[keymanager.KMSTenants](), reflect.TypeFor[keymanager.HSM](), reflect.TypeFor[keymanager.HSMKey](), reflect.TypeFor[keymanager.HSMTenants](),
+		reflect.TypeFor[keymanager.ExternalTenants](), reflect.TypeFor[keymanager.Service](), reflect.TypeFor[keymanager.ServiceOptions](),
 		reflect.TypeFor[keymanager.Direct](), reflect.TypeFor[keymanager.DirectOptions](), reflect.TypeFor[keymanager.Router](),
 	},
 	"custodian": {
@@ -132,6 +133,12 @@ func specimens(t *testing.T) map[reflect.Type]specimen {
 	checkNumber(t, n.Service, owner, "r1", visa)
 	keys := masterAndBranchKeys(t, n)
 
+	const credentials = "canary-5b1c-do-not-print-this-32"
+	service, err := keymanager.NewService("acme", keymanager.ServiceOptions{URL: "https://localhost", Credentials: text(credentials)})
+	if err != nil {
+		t.Fatal(err)
+	}
+
 	all := []specimen{
 		{number, plain},
 		{in, plain},
@@ -147,6 +154,8 @@ func specimens(t *testing.T) map[reflect.Type]specimen {
 		{n.keeper, keys},
 		{n.local, keys},
 		{keymanager.DirectOptions{Envelope: n.local}, keys},
+		{keymanager.ServiceOptions{URL: "https://localhost", Credentials: text(credentials)}, [][]byte{[]byte(credentials)}},
+		{service, [][]byte{[]byte(credentials)}},
 		{keymanager.NewDirect(keymanager.DirectOptions{Envelope: n.local}), keys},
 		{keymanager.NewRouter(n.gate.Tenants, n.local, nil), keys},
 		{n.Service, append(keys, plain...)},
