@@ -8,6 +8,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -452,6 +453,56 @@ func TestWholeIsWhereToGoOn(t *testing.T) {
 		}
 		if r.Whole() != int64(want) {
 			t.Errorf("%.40q…: got %d, want %d", src, r.Whole(), want)
+		}
+	}
+}
+
+// endless is a source that repeats a text after a beginning, up to a size.
+type endless struct {
+	begin, again string
+	left         int
+}
+
+func (e *endless) Read(b []byte) (int, error) {
+	if e.left <= 0 {
+		return 0, io.EOF
+	}
+	n := copy(b, e.begin)
+	e.begin = e.begin[n:]
+	for n < len(b) && len(b)-n >= len(e.again) {
+		n += copy(b[n:], e.again)
+	}
+	if n == 0 {
+		n = copy(b, e.again)
+		e.begin = e.again[n:]
+	}
+	e.left -= n
+	return n, nil
+}
+
+// TestMemoryIsBoundedWhateverComes is not parallel, as it looks at what the process
+// allocates.
+func TestMemoryIsBoundedWhateverComes(t *testing.T) {
+	for name, src := range map[string]*endless{
+		"a text without end":      {begin: `{"Records":[{"eventName":"`, again: "x"},
+		"an object without end":   {begin: `{"Records":[{"a":0`, again: `,"a":0`},
+		"objects in each other":   {begin: `{"Records":[`, again: `{"a":`},
+		"arrays in each other":    {again: `[`},
+		"empty records":           {begin: `{"Records":[{}`, again: `,{}`},
+		"a line without end":      {again: "nonsense "},
+		"spaces":                  {again: " "},
+		"texts that all differ":   {begin: `[`, again: record(1) + ","},
+		"a container in the tail": {begin: `{"Records":[]`, again: `,"Records":[]`},
+		"commas":                  {begin: `{"Records":[`, again: `,`},
+	} {
+		src.left = 24 << 20
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		var kept int64
+		_, err := cloudtrail.Parse(src, cloudtrail.Options{}, func(*cloudtrail.Event) error { kept++; return nil })
+		runtime.ReadMemStats(&after)
+		if grown := after.TotalAlloc - before.TotalAlloc; err != nil || grown > 8<<20+512*uint64(kept) {
+			t.Errorf("%s: %v, %d bytes allocated, %d events", name, err, grown, kept)
 		}
 	}
 }

@@ -378,3 +378,32 @@ func TestSeenForgetsNoneOfTheLast(t *testing.T) {
 		t.Error("half a mark stays in the file")
 	}
 }
+
+// TestFilesThatAreGoneAreForgotten: what is remembered does not grow with the
+// files that ever were.
+func TestFilesThatAreGoneAreForgotten(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	p.batch = 10_000
+	const n = 1300
+	for i := range n {
+		write(t, p.dir, fmt.Sprintf("%d.gz", i), gz(lines(i, i+1)))
+	}
+	p.begin(t)
+	equal(t, p.all(t), wantIDs(0, n), "at first")
+	for i := 20; i < n; i++ {
+		ok(t, os.Remove(filepath.Join(p.dir, fmt.Sprintf("%d.gz", i))))
+	}
+	write(t, p.dir, "new.gz", gz(lines(n, n+1)))
+	equal(t, p.all(t), wantIDs(n, n+1), "a new one")
+	st, err := os.Stat(filepath.Join(p.state, "files"))
+	ok(t, err)
+	if st.Size() != 8*21 {
+		t.Errorf("%d bytes are remembered of 21 files", st.Size())
+	}
+	ok(t, os.RemoveAll(filepath.Join(p.state, "seen"))) // so that nothing hides a file that is read again
+	p.begin(t)
+	equal(t, p.all(t), nil, "after a restart")
+	write(t, p.dir, "0.gz", gz(lines(n+1, n+2)))
+	equal(t, p.all(t), wantIDs(n+1, n+2), "after a change")
+}
