@@ -12,17 +12,19 @@ import (
 // wrapped keys from it and put new ones into it; it sees to the audit entry.
 type Keyring struct {
 	gate  *Gate
-	store Keys
+	store KeyChanges
 }
 
-// keyChanges is the part of KeyWork that a Keyring needs besides Keys.
-type keyChanges interface {
+// KeyChanges is the part of a store that a Keyring needs: Keys, and two methods of
+// KeyWork.
+type KeyChanges interface {
+	Keys
 	RotateKey(ctx context.Context, k WrappedKey, e audit.Sealed) (WrappedKey, bool, error)
 	RewrapKey(ctx context.Context, k WrappedKey, was []byte, e audit.Sealed) (bool, error)
 }
 
 // NewKeyring joins the key inventory in store with the gate.
-func NewKeyring(g *Gate, store Keys) *Keyring { return &Keyring{gate: g, store: store} }
+func NewKeyring(g *Gate, store KeyChanges) *Keyring { return &Keyring{gate: g, store: store} }
 
 // Active returns the active key for a purpose, or ErrNotFound.
 func (k *Keyring) Active(ctx context.Context, tenant, holder string, p Purpose) (WrappedKey, error) {
@@ -62,10 +64,10 @@ func (k *Keyring) Create(ctx context.Context, key WrappedKey) (WrappedKey, error
 // makes the one that was active decrypt-only. If the version is there already, it
 // returns the newest one and false.
 func (k *Keyring) Rotate(ctx context.Context, key WrappedKey, reason string) (standing WrappedKey, rotated bool, err error) {
-	err = k.change(ctx, OpKeyRotate, key, func(c *call, store keyChanges) error {
+	err = k.change(ctx, OpKeyRotate, key, func(c *call) error {
 		c.entry.Detail += ", reason " + reason
 		rotated, err = c.commit(ctx, "rotated", func(ctx context.Context, e audit.Sealed) (made bool, err error) {
-			standing, made, err = store.RotateKey(ctx, key, e)
+			standing, made, err = k.store.RotateKey(ctx, key, e)
 			return made, err
 		})
 		if err == nil && !rotated {
@@ -82,9 +84,9 @@ func (k *Keyring) Rotate(ctx context.Context, key WrappedKey, reason string) (st
 // Rewrap replaces mode and wrapping of a key version whose wrapping is still was,
 // and reports whether it was.
 func (k *Keyring) Rewrap(ctx context.Context, key WrappedKey, was []byte) (rewrapped bool, err error) {
-	err = k.change(ctx, OpKeyRewrap, key, func(c *call, store keyChanges) error {
+	err = k.change(ctx, OpKeyRewrap, key, func(c *call) error {
 		rewrapped, err = c.commit(ctx, "rewrapped", func(ctx context.Context, e audit.Sealed) (bool, error) {
-			return store.RewrapKey(ctx, key, was, e)
+			return k.store.RewrapKey(ctx, key, was, e)
 		})
 		if err == nil && !rewrapped {
 			c.entry.Result = "changed_meanwhile"
@@ -97,15 +99,11 @@ func (k *Keyring) Rewrap(ctx context.Context, key WrappedKey, was []byte) (rewra
 	return rewrapped, nil
 }
 
-func (k *Keyring) change(ctx context.Context, op *Operation, key WrappedKey, act func(*call, keyChanges) error) error {
+func (k *Keyring) change(ctx context.Context, op *Operation, key WrappedKey, act func(*call) error) error {
 	t := Target{Tenant: key.Tenant, Holder: key.Holder, RequestID: RequestID(ctx)}
 	return k.gate.do(ctx, iam.System("key-manager"), op, t, func(c *call) error {
 		c.aboutKey(key)
-		store, ok := k.store.(keyChanges)
-		if !ok {
-			return fmt.Errorf("%w: this store does not change keys", ErrUnavailable)
-		}
-		return act(c, store)
+		return act(c)
 	})
 }
 

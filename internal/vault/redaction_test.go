@@ -58,7 +58,7 @@ var typesOf = map[string][]reflect.Type{
 		reflect.TypeFor[vault.ExpiredRecord](), reflect.TypeFor[vault.Tenant](), reflect.TypeFor[vault.Tenants](), reflect.TypeFor[vault.Custodians](),
 		reflect.TypeFor[vault.Store](), reflect.TypeFor[vault.Records](), reflect.TypeFor[vault.Holders](), reflect.TypeFor[vault.Keys](),
 		reflect.TypeFor[vault.KeyManager](), reflect.TypeFor[vault.Custody](), reflect.TypeFor[vault.CustodyTx](), reflect.TypeFor[vault.Log](),
-		reflect.TypeFor[vault.ImportRecord](), reflect.TypeFor[vault.Imported](), reflect.TypeFor[vault.ImportResult](), reflect.TypeFor[vault.ImportFingerprint](), reflect.TypeFor[vault.KeyStore](),
+		reflect.TypeFor[vault.ImportRecord](), reflect.TypeFor[vault.Imported](), reflect.TypeFor[vault.ImportResult](), reflect.TypeFor[vault.ImportFingerprint](), reflect.TypeFor[vault.KeyStore](), reflect.TypeFor[vault.KeyChanges](),
 		reflect.TypeFor[vault.KeyMover](), reflect.TypeFor[vault.KeyPolicy](), reflect.TypeFor[vault.KeyAdminOptions](), reflect.TypeFor[vault.KeyAdmin](), reflect.TypeFor[vault.KeyVersion](),
 		reflect.TypeFor[vault.KeyWork](), reflect.TypeFor[vault.HeldRecord](), reflect.TypeFor[vault.ResealedRecord](), reflect.TypeFor[vault.KeyEvent](), reflect.TypeFor[vault.JobKind](),
 		reflect.TypeFor[vault.JobState](), reflect.TypeFor[vault.Job](), reflect.TypeFor[vault.KeyChanger](), reflect.TypeFor[vault.VersionMAC](), reflect.TypeFor[vault.JobRequest](),
