@@ -13,6 +13,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 	"pgregory.net/rapid"
 
+	"cardea/internal/custodian"
 	"cardea/internal/keyspec"
 	"cardea/internal/notekey"
 	"cardea/internal/secret"
@@ -74,18 +75,18 @@ func TestComponentsMakeTheKeyInAnyOrder(t *testing.T) {
 				}
 				back = append(back, c)
 			}
-			m, got, err := Combine(back)
-			if err != nil || got != kcv || m.Len() != a.Size() {
-				t.Errorf("%s of %d: %s, %v, want %s", a, n, got, err, kcv)
+			m, err := Combine(back)
+			if err != nil || m.KCV != kcv || m.value.Len() != a.Size() {
+				t.Fatalf("%s of %d: %v, want %s", a, n, err, kcv)
 			}
 			sum := make([]byte, a.Size())
 			for _, c := range cs {
 				xor(sum, c.value.Expose())
 			}
-			if !m.Equal(secret.New(sum)) {
+			if !m.value.Equal(secret.New(sum)) {
 				t.Errorf("%s of %d: another key", a, n)
 			}
-			if _, _, err := Combine(back[1:]); !errors.Is(err, ErrMismatch) {
+			if _, err := Combine(back[1:]); !errors.Is(err, ErrMismatch) {
 				t.Errorf("%s: one of %d missing: %v", a, n, err)
 			}
 		}
@@ -184,7 +185,7 @@ func TestCombineRefuses(t *testing.T) {
 		{"equal", []Component{a, equal}, "component 1 of 2 and component 2 of 2 are equal: component is weak: together they are nothing"},
 		{"inverse", []Component{a, typed(t, AES256, 2, 2, hex.EncodeToString(inverse))}, "the combined key: component is weak: its bytes are a pattern: make a new one from random bytes"},
 	} {
-		if _, _, err := Combine(c.cs); err == nil || err.Error() != c.want {
+		if _, err := Combine(c.cs); err == nil || err.Error() != c.want {
 			t.Errorf("%s: got %v, want %s", c.name, err, c.want)
 		}
 	}
@@ -196,6 +197,53 @@ func TestCombineRefuses(t *testing.T) {
 		if err := f(); err == nil || err.Error() != want {
 			t.Errorf("got %v, want %s", err, want)
 		}
+	}
+}
+
+func combined(t *testing.T, cs []Component) *Material {
+	t.Helper()
+	m, err := Combine(cs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func TestSharesOpenWithAQuorum(t *testing.T) {
+	t.Parallel()
+	seal, parts, kcv, err := GenerateShares(AES256, 3, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var read []custodian.Part
+	for _, p := range parts {
+		q, err := custodian.ParseShare(p.Text())
+		if err != nil || ShareKCV(q) != ShareKCV(p) || len(ShareKCV(p)) != 10 {
+			t.Fatal(err)
+		}
+		read = append(read, q)
+	}
+	for _, quorum := range [][]custodian.Part{read[:2], read[1:], {read[2], read[0]}} {
+		m, err := OpenShares(AES256, seal, quorum)
+		if err != nil || m.KCV != kcv {
+			t.Errorf("%v, or another key", err)
+		}
+	}
+	if _, err := OpenShares(AES256, seal, read[:1]); !errors.Is(err, custodian.ErrNotEnough) {
+		t.Errorf("one share: %v", err)
+	}
+	if _, err := OpenShares(HMAC256, seal, read); err == nil || err.Error() != `components do not belong together: the seal is of "ceremony.SYMMETRIC_DEFAULT", not of material for HMAC_256` {
+		t.Errorf("other algorithm: %v", err)
+	}
+	if _, _, _, err := GenerateShares(HMAC512, 3, 2); err == nil || err.Error() != "algorithm HMAC_512: only material of 32 bytes is divided into shares; make components" {
+		t.Errorf("long: %v", err)
+	}
+	other, _, _, err := GenerateShares(AES256, 3, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := OpenShares(AES256, other, read); err == nil {
+		t.Error("shares open another seal")
 	}
 }
 
@@ -219,10 +267,7 @@ func TestWrapsForKMSAlone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want, _, err := Combine(cs)
-	if err != nil {
-		t.Fatal(err)
-	}
+	want := combined(t, cs)
 	for _, a := range []keyspec.WrappingAlgorithm{keyspec.WrapOAEPSHA256, keyspec.WrapRSAAESKW256} {
 		key, p := wrapping(t, a)
 		text, err := p.Encode()
@@ -232,7 +277,7 @@ func TestWrapsForKMSAlone(t *testing.T) {
 		if p, err = ParseParameters(text); err != nil {
 			t.Fatal(err)
 		}
-		w, err := Wrap(p, cs, strings.ToLower(kcv), now)
+		w, err := Wrap(p, want, strings.ToLower(kcv), now)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -244,11 +289,11 @@ func TestWrapsForKMSAlone(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, err := keyspec.Unwrap(a, private, w.Material); err != nil || !got.Equal(want) {
+		if got, err := keyspec.Unwrap(a, private, w.Material); err != nil || !got.Equal(want.value) {
 			t.Errorf("%s: %v, or another key", a, err)
 		}
 		back, err := w.Encode()
-		if err != nil || strings.Contains(string(back), hex.EncodeToString(want.Expose())) {
+		if err != nil || strings.Contains(string(back), hex.EncodeToString(want.value.Expose())) {
 			t.Errorf("%s: %v, or the key is in clear", a, err)
 		}
 		if w2, err := ParseWrapped(back); err != nil || w2.KCV != kcv || string(w2.ImportToken) != "token" {
@@ -273,16 +318,16 @@ func TestWrapRefuses(t *testing.T) {
 	} {
 		p := *good
 		change(&p)
-		if _, err := Wrap(&p, cs, kcv, now); err == nil || err.Error() != want {
+		if _, err := Wrap(&p, combined(t, cs), kcv, now); err == nil || err.Error() != want {
 			t.Errorf("got %v, want %s", err, want)
 		}
 	}
 	p := *good
 	p.PublicKey = []byte("x")
-	if _, err := Wrap(&p, cs, kcv, now); err == nil || !strings.HasPrefix(err.Error(), "parameters: public_key: ") {
+	if _, err := Wrap(&p, combined(t, cs), kcv, now); err == nil || !strings.HasPrefix(err.Error(), "parameters: public_key: ") {
 		t.Errorf("public key: %v", err)
 	}
-	if _, err := Wrap(good, cs, "0000000000", now); !errors.Is(err, ErrCheck) || !strings.HasPrefix(err.Error(), "the combined key: check value does not match: it is "+kcv) {
+	if _, err := Wrap(good, combined(t, cs), "0000000000", now); !errors.Is(err, ErrCheck) || !strings.HasPrefix(err.Error(), "the combined key: check value does not match: it is "+kcv) {
 		t.Errorf("other check value: %v", err)
 	}
 	if _, err := ParseParameters([]byte(`{"key_id":"k","private_key":""}`)); err == nil || !strings.HasPrefix(err.Error(), "parameters: ") {
@@ -305,7 +350,7 @@ func TestTranscriptIsSignedByEachCustodian(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, p := wrapping(t, keyspec.WrapRSAAESKW256)
-	w, err := Wrap(p, cs, "", now)
+	w, err := Wrap(p, combined(t, cs), "", now)
 	if err != nil {
 		t.Fatal(err)
 	}

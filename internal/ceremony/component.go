@@ -57,13 +57,13 @@ func Generate(a Algorithm, n int) ([]Component, string, error) {
 	for i := range all {
 		all[i] = Component{set, i + 1, n, a, secret.Random(a.Size())}
 	}
-	material, kcv, err := Combine(all)
-	if err != nil { // one in 2^200
+	m, err := Combine(all)
+	if err != nil { // one in 2^100
 		Destroy(all)
 		return nil, "", err
 	}
-	material.Destroy()
-	return all, kcv, nil
+	m.Destroy()
+	return all, m.KCV, nil
 }
 
 // Destroy wipes components.
@@ -207,44 +207,57 @@ func weak(name string, v secret.Bytes) error {
 	return nil
 }
 
-// Combine makes the material of all its components, in any order, and tells its
-// check value. The caller destroys both. Errors: ErrMismatch, ErrWeak.
-func Combine(cs []Component) (secret.Bytes, string, error) {
+// Material is a whole key, in memory only.
+type Material struct {
+	Algorithm Algorithm
+	KCV       string
+	value     secret.Bytes
+}
+
+// Destroy wipes it.
+func (m *Material) Destroy() { m.value.Destroy() }
+
+// newMaterial takes value.
+func newMaterial(a Algorithm, value secret.Bytes) (*Material, error) {
+	kcv, err := KCV(a, value)
+	if err == nil {
+		err = weak("the combined key", value)
+	}
+	if err != nil {
+		value.Destroy()
+		return nil, err
+	}
+	return &Material{a, kcv, value}, nil
+}
+
+// Combine makes the material of all its components, in any order. The caller
+// destroys both. Errors: ErrMismatch, ErrWeak.
+func Combine(cs []Component) (*Material, error) {
 	if len(cs) == 0 {
-		return secret.Bytes{}, "", fmt.Errorf("%w: there are none", ErrMismatch)
+		return nil, fmt.Errorf("%w: there are none", ErrMismatch)
 	}
 	first := cs[0]
 	seen := map[int]bool{}
 	for i, c := range cs {
 		switch {
 		case c.Set != first.Set || c.Count != first.Count || c.Algorithm != first.Algorithm:
-			return secret.Bytes{}, "", fmt.Errorf("%w: %s is of set %s for %s, %s of set %s for %s", ErrMismatch, first.Name(), first.Set, first.Algorithm, c.Name(), c.Set, c.Algorithm)
+			return nil, fmt.Errorf("%w: %s is of set %s for %s, %s of set %s for %s", ErrMismatch, first.Name(), first.Set, first.Algorithm, c.Name(), c.Set, c.Algorithm)
 		case seen[c.Index]:
-			return secret.Bytes{}, "", fmt.Errorf("%w: %s is given twice", ErrMismatch, c.Name())
+			return nil, fmt.Errorf("%w: %s is given twice", ErrMismatch, c.Name())
 		}
 		for _, other := range cs[:i] {
 			if c.value.Equal(other.value) {
-				return secret.Bytes{}, "", fmt.Errorf("%s and %s are equal: %w: together they are nothing", other.Name(), c.Name(), ErrWeak)
+				return nil, fmt.Errorf("%s and %s are equal: %w: together they are nothing", other.Name(), c.Name(), ErrWeak)
 			}
 		}
 		seen[c.Index] = true
 	}
 	if len(cs) != first.Count {
-		return secret.Bytes{}, "", fmt.Errorf("%w: %d of %d are given", ErrMismatch, len(cs), first.Count)
+		return nil, fmt.Errorf("%w: %d of %d are given", ErrMismatch, len(cs), first.Count)
 	}
 	sum := make([]byte, first.Algorithm.Size())
 	for _, c := range cs {
 		xor(sum, c.value.Expose())
 	}
-	material := secret.New(sum)
-	if err := weak("the combined key", material); err != nil {
-		material.Destroy()
-		return secret.Bytes{}, "", err
-	}
-	kcv, err := KCV(first.Algorithm, material)
-	if err != nil {
-		material.Destroy()
-		return secret.Bytes{}, "", err
-	}
-	return material, kcv, nil
+	return newMaterial(first.Algorithm, secret.New(sum))
 }

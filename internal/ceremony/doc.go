@@ -3,9 +3,10 @@
 // knowledge and dual control).
 //
 // Material is divided into full-length components, each held by another custodian,
-// of which all are needed: their XOR is the key, and each but the last tells nothing
-// of it. (Shares of which only some are needed are package custodian's.) The format
-// is docs/spec/key-component.md.
+// of which all are needed: their XOR is the key, and all but one tell nothing of it.
+// Or it is sealed, and the seal's key divided into Shamir shares, of which a quorum
+// opens it (package custodian's shares). The formats are docs/spec/key-component.md
+// and docs/spec/custodian-shares.md.
 //
 // It promises that components are combined only in memory and wiped; that a
 // mistyped component, two of one custodian, or one that is weak is refused before

@@ -131,3 +131,10 @@ func xor(dst, src []byte) {
 		dst[i] ^= src[i]
 	}
 }
+
+// checkText is a check value of a text.
+func checkText(text secret.Bytes) string {
+	h := hmac.New(sha256.New, []byte("cardea share check v1"))
+	h.Write(text.Expose())
+	return strings.ToUpper(hex.EncodeToString(h.Sum(nil)[:kcvSize]))
+}

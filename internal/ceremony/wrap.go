@@ -102,10 +102,9 @@ func encode(v any) ([]byte, error) {
 	return append(b, '\n'), nil
 }
 
-// Wrap combines components and wraps the material for import at a time. kcv, if it
-// is not empty, is what the combined key must have. Nothing else of the material
-// leaves.
-func Wrap(p *Parameters, cs []Component, kcv string, now time.Time) (*Wrapped, error) {
+// Wrap wraps material for import at a time. kcv, if it is not empty, is what it must
+// have. The caller keeps the material.
+func Wrap(p *Parameters, m *Material, kcv string, now time.Time) (*Wrapped, error) {
 	if err := p.check(); err != nil {
 		return nil, err
 	}
@@ -116,22 +115,17 @@ func Wrap(p *Parameters, cs []Component, kcv string, now time.Time) (*Wrapped, e
 	if err != nil {
 		return nil, fmt.Errorf("parameters: public_key: %w", err)
 	}
-	material, got, err := Combine(cs)
-	if err != nil {
-		return nil, err
+	if m.Algorithm != p.KeySpec {
+		return nil, fmt.Errorf("%w: they are for %s, and the key is %s", ErrMismatch, m.Algorithm, p.KeySpec)
 	}
-	defer material.Destroy()
-	if cs[0].Algorithm != p.KeySpec {
-		return nil, fmt.Errorf("%w: they are for %s, and the key is %s", ErrMismatch, cs[0].Algorithm, p.KeySpec)
+	if kcv != "" && !strings.EqualFold(kcv, m.KCV) {
+		return nil, fmt.Errorf("the combined key: %w: it is %s, not %s", ErrCheck, m.KCV, kcv)
 	}
-	if kcv != "" && !strings.EqualFold(kcv, got) {
-		return nil, fmt.Errorf("the combined key: %w: it is %s, not %s", ErrCheck, got, kcv)
-	}
-	wrapped, err := keyspec.Wrap(p.Algorithm, public, material)
+	wrapped, err := keyspec.Wrap(p.Algorithm, public, m.value)
 	if err != nil {
 		return nil, fmt.Errorf("wrap: %w", err)
 	}
-	return &Wrapped{KeyID: p.KeyID, KCV: got, Material: wrapped, ImportToken: p.ImportToken, ValidTo: p.ValidTo}, nil
+	return &Wrapped{KeyID: p.KeyID, KCV: m.KCV, Material: wrapped, ImportToken: p.ImportToken, ValidTo: p.ValidTo}, nil
 }
 
 // Witness is a custodian who took part.
