@@ -40,7 +40,7 @@ func (e *Envelope) MACs(ctx context.Context, tenant string, p vault.Purpose, par
 		if i > 0 {
 			h = n.older[i-1]
 		}
-		all[i].Version = h.w.Version
+		all[i].Version, all[i].Since = h.w.Version, h.w.CreatedAt
 		if all[i].MAC, err = e.macUnder(ctx, h, now, label, parts); err != nil {
 			return nil, err
 		}

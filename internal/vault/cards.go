@@ -125,8 +125,9 @@ func (s *Service) storeCard(ctx context.Context, c *call, r StoreCardRequest) (S
 	if err != nil {
 		return StoreCardResult{}, fmt.Errorf("dedupe hash: %w", err)
 	}
+	own, others := s.settled(hashes)
 	rec := Record{
-		Dedupe: &hashes[0].MAC, HashedBy: hashes[0].Version, HolderID: holder.ID, Space: SpaceV1, Kind: kind,
+		Dedupe: &own.MAC, HashedBy: own.Version, HolderID: holder.ID, Space: SpaceV1, Kind: kind,
 		Customer: r.Owner.Customer, Reference: r.Reference, CreatedAt: now, ExpiresAt: expires,
 	}
 	if rec.Reference == "" {
@@ -136,7 +137,7 @@ func (s *Service) storeCard(ctx context.Context, c *call, r StoreCardRequest) (S
 	if err := s.seal(ctx, &rec, rec.context(r.Owner, nil), plaintext); err != nil {
 		return StoreCardResult{}, err
 	}
-	return s.insertCard(ctx, c, r.Owner, &rec, hashes[1:], plaintext)
+	return s.insertCard(ctx, c, r.Owner, &rec, others, plaintext)
 }
 
 func (r *StoreCardRequest) validate() error {
@@ -149,13 +150,29 @@ func (r *StoreCardRequest) validate() error {
 	return checkID("requestor_card_reference", r.Reference)
 }
 
+// settled chooses the hash that a new card gets: the newest that all nodes look for,
+// so that of concurrent stores on several nodes one inserts. The others are those
+// under which the card may be stored already.
+func (s *Service) settled(hashes []VersionMAC) (own *VersionMAC, others []VersionMAC) {
+	if len(hashes) == 1 {
+		return &hashes[0], nil
+	}
+	until := s.now() - Micros(settleDelay.Microseconds())
+	i := 0
+	for i < len(hashes)-1 && hashes[i].Since > until {
+		i++
+	}
+	return &hashes[i], append(hashes[:i:i], hashes[i+1:]...)
+}
+
 // insertCard puts rec unless its card is there already, clearing expired rows out
-// of the way. older are the card's hashes under replaced keys, if there are any.
-func (s *Service) insertCard(ctx context.Context, c *call, o Owner, rec *Record, older []VersionMAC, plaintext secret.Bytes) (StoreCardResult, error) {
+// of the way. others are the card's hashes under other versions of the key, if there
+// are any.
+func (s *Service) insertCard(ctx context.Context, c *call, o Owner, rec *Record, others []VersionMAC, plaintext secret.Bytes) (StoreCardResult, error) {
 	for range storeAttempts {
 		c.names(rec)
-		// The older ones first: a row's hash changes from an older one to the newest.
-		existing, err := s.olderDuplicate(ctx, older)
+		// The others first: a row's hash changes from an older one to the newest.
+		existing, err := s.otherDuplicate(ctx, others)
 		if err == nil && existing == nil {
 			existing, err = s.put(ctx, c, rec)
 		}
@@ -166,7 +183,7 @@ func (s *Service) insertCard(ctx context.Context, c *call, o Owner, rec *Record,
 			return StoreCardResult{Reference: rec.Reference}, nil
 		}
 		if !existing.expired(s.now()) {
-			return s.duplicate(ctx, c, o, existing, rec, older, plaintext)
+			return s.duplicate(ctx, c, o, existing, rec, others, plaintext)
 		}
 		if err := s.expire(ctx, existing, o.Tenant, o.Merchant); err != nil {
 			return StoreCardResult{}, err
@@ -184,9 +201,9 @@ func (s *Service) put(ctx context.Context, c *call, rec *Record) (existing *Reco
 	return existing, err
 }
 
-// olderDuplicate finds the row of a card by its hashes under replaced keys.
-func (s *Service) olderDuplicate(ctx context.Context, older []VersionMAC) (*Record, error) {
-	if len(older) == 0 {
+// otherDuplicate finds the row of a card by its hashes under other versions.
+func (s *Service) otherDuplicate(ctx context.Context, others []VersionMAC) (*Record, error) {
+	if len(others) == 0 {
 		return nil, nil //nolint:nilnil // as put: nothing stands in the way
 	}
 	d, ok := s.store.(interface {
@@ -195,8 +212,8 @@ func (s *Service) olderDuplicate(ctx context.Context, older []VersionMAC) (*Reco
 	if !ok {
 		return nil, fmt.Errorf("%w: it does not find cards by the hashes of replaced keys", ErrUnavailable)
 	}
-	hashes := make([]MAC, len(older))
-	for i, h := range older {
+	hashes := make([]MAC, len(others))
+	for i, h := range others {
 		hashes[i] = h.MAC
 	}
 	r, err := d.DuplicateOf(ctx, hashes)
@@ -207,21 +224,21 @@ func (s *Service) olderDuplicate(ctx context.Context, older []VersionMAC) (*Reco
 }
 
 // isHash says whether a row was found by a hash of rec's card.
-func isHash(found *MAC, rec *Record, older []VersionMAC) bool {
+func isHash(found *MAC, rec *Record, others []VersionMAC) bool {
 	if found == nil {
 		return false
 	}
 	is := hmac.Equal(found[:], rec.Dedupe[:])
-	for _, h := range older {
+	for _, h := range others {
 		is = is || hmac.Equal(found[:], h.MAC[:])
 	}
 	return is
 }
 
 // duplicate compares what is stored with what should have been.
-func (s *Service) duplicate(ctx context.Context, c *call, o Owner, existing, rec *Record, older []VersionMAC, plaintext secret.Bytes) (StoreCardResult, error) {
+func (s *Service) duplicate(ctx context.Context, c *call, o Owner, existing, rec *Record, others []VersionMAC, plaintext secret.Bytes) (StoreCardResult, error) {
 	c.names(existing)
-	if !isHash(existing.Dedupe, rec, older) {
+	if !isHash(existing.Dedupe, rec, others) {
 		return StoreCardResult{}, fmt.Errorf("requestor_card_reference: %w", ErrConflict)
 	}
 	// Of the row only its reference is not known beforehand.

@@ -147,7 +147,8 @@ func (s *Service) dedupe(ctx context.Context, r *ImportRecord, rec *Record, hash
 	if err != nil {
 		return fmt.Errorf("dedupe hash: %w", err)
 	}
-	rec.Dedupe, rec.HashedBy = &hashes[0].MAC, hashes[0].Version
+	own, _ := s.settled(hashes)
+	rec.Dedupe, rec.HashedBy = &own.MAC, own.Version
 	return nil
 }
 

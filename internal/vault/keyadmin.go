@@ -15,6 +15,10 @@ import (
 // the keys that it has, so that it looks into the inventory again.
 const RetireDelay = time.Minute
 
+// settleDelay is how long after it was made a key's version makes no keyed hashes of
+// new cards: until then not every node looks for those. It is part of RetireDelay.
+const settleDelay = RetireDelay / 2
+
 // pollInterval is how often a node asks what other nodes changed.
 const pollInterval = time.Second
 

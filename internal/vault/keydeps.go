@@ -186,5 +186,6 @@ type KeyChanger interface {
 // VersionMAC is a keyed hash with the version of its key.
 type VersionMAC struct {
 	Version uint32
+	Since   Micros // when the version was made
 	MAC     MAC
 }

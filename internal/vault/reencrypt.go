@@ -293,6 +293,10 @@ func (r *jobRun) hashes(ctx context.Context) error {
 	if err != nil || active.Version <= 1 {
 		return err
 	}
+	// Until every node looks for cards by their hash under it, none gets one.
+	if settles := active.CreatedAt + Micros(settleDelay.Microseconds()); r.a.gate.now() < settles {
+		return r.wait(ctx, stepHashes, settles)
+	}
 	if err := r.step(ctx, stepHashes); err != nil {
 		return err
 	}

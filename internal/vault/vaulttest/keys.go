@@ -42,7 +42,7 @@ var (
 )
 
 // NewKeys makes keys for the tenants of a gate.
-func NewKeys(g *vault.Gate, store vault.Keys) *Keys {
+func NewKeys(g *vault.Gate, store vault.KeyChanges) *Keys {
 	k := &Keys{
 		inventory: vault.NewKeyring(g, store), store: store, tenants: g.Tenants, now: func() vault.Micros { return vault.MicrosOf(g.Now()) },
 		kms: map[string]string{}, counts: map[vault.KeyVersion]uint64{},
@@ -227,7 +227,7 @@ func (k *Keys) MACs(ctx context.Context, tenant string, p vault.Purpose, parts .
 			h.Write(binary.BigEndian.AppendUint64(nil, uint64(len(part))))
 			h.Write(part)
 		}
-		out = append(out, vault.VersionMAC{Version: v, MAC: vault.MAC(h.Sum(nil))})
+		out = append(out, vault.VersionMAC{Version: v, Since: o.CreatedAt, MAC: vault.MAC(h.Sum(nil))})
 	}
 	return out, nil
 }
