@@ -142,7 +142,7 @@ func printTrails(w io.Writer, r cloudtrail.DigestReport) error {
 	for _, x := range r.Trails {
 		verdict := "valid"
 		if len(x.Findings) > 0 {
-			verdict = fmt.Sprintf("%d FINDINGS", len(x.Findings)+x.Omitted)
+			verdict = fmt.Sprintf("NOT VALID (%d)", len(x.Findings)+x.Omitted)
 		}
 		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%d\t%s\t%s\t%s\n", printable(x.Account), printable(x.Region), orNone(printable(x.Trail)), x.Digests, x.Logs, instant(x.First), instant(x.Last), verdict)
 	}

@@ -122,7 +122,7 @@ func TestVerifyCloudTrail(t *testing.T) {
 		t.Fatal(err)
 	}
 	code, stdout, _ = run(t, Process{Now: now}, "audit", "verify-cloudtrail", dir, "--public-keys", keys)
-	if code != exitFindings || !strings.Contains(stdout, "1 FINDINGS") || !strings.Contains(stdout, "is gone: a digest lists it") {
+	if code != exitFindings || !strings.Contains(stdout, "NOT VALID (1)") || !strings.Contains(stdout, "is gone: a digest lists it") {
 		t.Errorf("exit %d, %s", code, stdout)
 	}
 }

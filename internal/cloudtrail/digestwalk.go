@@ -589,13 +589,13 @@ func (v *verifier) unlisted() {
 	for _, name := range names {
 		l := v.logs[name]
 		var owner *trail
-		inside, any := false, false
+		inside, covered := false, false
 		for _, id := range sortedIDs(v.trails) {
 			t := v.trails[id]
 			if id.account != l.account || id.region != l.region || len(t.digests) == 0 {
 				continue
 			}
-			any, owner = true, t
+			covered, owner = true, t
 			first, last := t.report.First, t.report.Last
 			if !first.IsZero() && l.at.After(first.Add(slack)) && l.at.Before(last.Add(-slack)) {
 				inside = true
@@ -605,7 +605,7 @@ func (v *verifier) unlisted() {
 		switch {
 		case inside:
 			owner.find(OutcomeUnlistedLog, name, "no digest lists it: CloudTrail did not put it there, or another trail without validation did")
-		case !any && v.wanted(l.at) && v.wanted(l.at.Add(time.Hour)):
+		case !covered && v.wanted(l.at) && v.wanted(l.at.Add(time.Hour)):
 			v.of(trailID{account: l.account, region: l.region}).find(OutcomeMissingDigest, name, "there are log files of this account and region but no digests")
 		}
 	}

@@ -181,8 +181,8 @@ func (p *parser) once(bit uint64) {
 	p.seen |= bit
 }
 
-// string reads a member that is a text.
-func (p *parser) string(bit uint64) string {
+// textOf reads a member that is a text.
+func (p *parser) textOf(bit uint64) string {
 	p.once(bit)
 	return p.texts.of(p.word())
 }
@@ -200,20 +200,20 @@ func (p *parser) recordMember(e *Event, name []byte) {
 		p.once(inTime)
 		p.time = p.word()
 	case "eventSource":
-		e.Source = p.string(inSource)
+		e.Source = p.textOf(inSource)
 	case "eventName":
-		e.Name = p.string(inName)
+		e.Name = p.textOf(inName)
 	case "awsRegion":
-		e.Region = p.string(inRegion)
+		e.Region = p.textOf(inRegion)
 	case "sourceIPAddress":
 		p.once(inIP)
 		p.ip = p.word()
 	case "userAgent":
-		e.UserAgent = p.string(inAgent)
+		e.UserAgent = p.textOf(inAgent)
 	case "errorCode":
-		e.ErrorCode = p.string(inErrorCode)
+		e.ErrorCode = p.textOf(inErrorCode)
 	case "errorMessage":
-		e.ErrorMessage = p.string(inErrorMessage)
+		e.ErrorMessage = p.textOf(inErrorMessage)
 	case "requestParameters":
 		p.once(inParams)
 		p.requestParameters()
@@ -236,12 +236,12 @@ func (p *parser) recordMember(e *Event, name []byte) {
 		p.once(inType)
 		e.ServiceEvent = string(p.word()) == "AwsServiceEvent"
 	case "recipientAccountId":
-		e.Account = p.string(inRecipient)
+		e.Account = p.textOf(inRecipient)
 	case "sharedEventID":
 		p.once(inShared)
 		e.SharedEventID = cut(p.word())
 	case "vpcEndpointId":
-		e.VPCEndpoint = p.string(inEndpoint)
+		e.VPCEndpoint = p.textOf(inEndpoint)
 	case "serviceEventDetails":
 		p.once(inDetails)
 		p.serviceDetails()
