@@ -1,11 +1,15 @@
 package cli
 
 import (
+	"bufio"
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -13,6 +17,7 @@ import (
 
 	"cardea/internal/app"
 	"cardea/internal/config"
+	"cardea/internal/detect"
 	"cardea/internal/siem"
 	"cardea/internal/vault"
 )
@@ -20,12 +25,14 @@ import (
 type auditDeliverCommand struct {
 	configFlag
 	Once    bool          `help:"Deliver what is there, publish checkpoints, and end; for cron. Without it, go on until stopped."`
+	Alerts  string        `placeholder:"FILE" help:"Take alerts, one a line as 'cardea audit watch --output json' prints them, from a file or - for standard input, and hand them to the deliveries."`
 	Timeout time.Duration `default:"10m" placeholder:"DURATION" help:"With --once: give up after this time (10m). What is left is delivered the next time."`
 }
 
 // Help implements kong.HelpProvider.
 func (auditDeliverCommand) Help() string {
-	return "Examples:\n  cardea audit deliver --config cardea.toml --once\n  cardea audit deliver --config cardea.toml\n\n" +
+	return "Examples:\n  cardea audit deliver --config cardea.toml --once\n  cardea audit deliver --config cardea.toml\n" +
+		"  cardea audit deliver --config cardea.toml --alerts alerts.ndjson\n\n" +
 		"Delivers the audit logs to the receivers of [[audit.delivery]] and publishes checkpoints as [audit.publish] says. " +
 		"'cardea serve' does so by itself: this is for databases whose node does not run, or does not deliver. See docs/siem.md."
 }
@@ -34,6 +41,9 @@ func (c auditDeliverCommand) Run(ctx context.Context, p *Process) (err error) {
 	cfg, err := c.load(p)
 	if err != nil {
 		return err
+	}
+	if c.Alerts != "" {
+		return c.takeAlerts(ctx, p, cfg)
 	}
 	log, err := logger(cfg, p.Stderr)
 	if err != nil {
@@ -80,6 +90,63 @@ func (c auditDeliverCommand) Run(ctx context.Context, p *Process) (err error) {
 	return nil
 }
 
+// maxAlertLine bounds a line of an alert, in bytes.
+const maxAlertLine = 1 << 20
+
+// takeAlerts hands alerts to the deliveries, which a running node, or another call of
+// the command, makes. When it ends with 0, all are kept until they are delivered.
+func (c auditDeliverCommand) takeAlerts(ctx context.Context, p *Process, cfg config.Config) (err error) {
+	if len(cfg.Audit.Delivery) == 0 {
+		return errors.New("--alerts: the configuration has no [[audit.delivery]] to hand alerts to")
+	}
+	in := io.Reader(p.Stdin)
+	if c.Alerts != "-" {
+		f, err := os.Open(c.Alerts)
+		if err != nil {
+			return fmt.Errorf("--alerts: %w", err)
+		}
+		defer f.Close() //nolint:errcheck // only read from
+		in = f
+	}
+	spool, err := app.AlertSpool(cfg)
+	if err != nil {
+		return err
+	}
+	lines := bufio.NewScanner(in)
+	lines.Buffer(make([]byte, 64<<10), maxAlertLine)
+	taken, bad := 0, 0
+	for n := 1; lines.Scan(); n++ {
+		if len(bytes.TrimSpace(lines.Bytes())) == 0 {
+			continue
+		}
+		var a detect.Alert
+		if err := json.Unmarshal(lines.Bytes(), &a); err != nil || a.ID == "" || a.Rule == "" || a.Time.IsZero() {
+			fmt.Fprintf(p.Stderr, "cardea: --alerts: line %d is no alert: expected JSON with id, rule and time\n", n)
+			bad++
+			continue
+		}
+		// A full spool holds up who writes the alerts; nothing is dropped.
+		for err = spool.Append(siem.AlertEvent(a)); errors.Is(err, siem.ErrSpoolFull); err = spool.Append(siem.AlertEvent(a)) {
+			fmt.Fprintln(p.Stderr, "cardea:", err)
+			if err := p.sleep(ctx, 10*time.Second); err != nil {
+				return err
+			}
+		}
+		if err != nil {
+			return fmt.Errorf("alert %s: %w", printable(a.ID), err)
+		}
+		taken++
+	}
+	if err := lines.Err(); err != nil {
+		return fmt.Errorf("--alerts: %w", err)
+	}
+	fmt.Fprintf(p.Stdout, "%d alerts handed over\n", taken)
+	if bad > 0 {
+		return errFindings
+	}
+	return nil
+}
+
 type auditDeliveryCommand struct {
 	configFlag
 	output
@@ -102,9 +169,11 @@ func (c auditDeliveryCommand) Run(ctx context.Context, p *Process) error {
 	if err != nil {
 		return err
 	}
-	own, all, err := logSizes(ctx, p, cfg)
-	if err != nil {
-		return err
+	var own, all map[string]int64
+	if len(cfg.Audit.Delivery) > 0 {
+		if own, all, err = logSizes(ctx, p, cfg); err != nil {
+			return err
+		}
 	}
 	r := deliveryReport{Deliveries: []siem.Status{}}
 	wrong := false

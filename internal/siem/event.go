@@ -104,7 +104,7 @@ func entryID(origin string, seq int64) string { return origin + "#" + strconv.Fo
 
 // AlertEvent is the event of an alert. What is over the limits of a message is cut.
 func AlertEvent(a detect.Alert) Event {
-	for _, s := range []*string{&a.Title, &a.Principal, &a.Tenant, &a.Merchant, &a.IP, &a.Region, &a.Account} {
+	for _, s := range []*string{&a.Title, &a.Principal, &a.Tenant, &a.Merchant, &a.IP, &a.Region, &a.Account, &a.SuppressedBy, &a.Rules} {
 		*s = cut(*s, maxID)
 	}
 	a.ID, a.Rule = cut(a.ID, maxID), cut(a.Rule, 32)
@@ -124,7 +124,11 @@ func AlertEvent(a detect.Alert) Event {
 	if a.Severity < detect.Info || a.Severity > detect.Critical {
 		a.Severity = detect.Medium // an alert without a severity is still one
 	}
-	return Event{Kind: KindAlert, ID: "alert/" + a.ID, Time: a.Time, Severity: a.Severity, Alert: &a}
+	ev := Event{Kind: KindAlert, ID: "alert/" + a.ID, Time: a.Time, Severity: a.Severity, Alert: &a}
+	if a.SuppressedBy != "" {
+		ev.Severity = detect.Info // an approved change explains it: to know, not to act on
+	}
+	return ev
 }
 
 func cutList(list []string) []string {

@@ -70,6 +70,8 @@ func (ev *Event) fields() []field {
 		add("key", strings.Join(a.Keys, ","))
 		add("count", strconv.Itoa(a.Count))
 		add("next", a.Next)
+		add("suppressed_by", a.SuppressedBy)
+		add("rules", a.Rules)
 	case KindCheckpoint:
 		add("root", ev.Checkpoint.Root)
 		add("signed", noteText(ev.Checkpoint.Signed))

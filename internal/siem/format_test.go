@@ -77,6 +77,7 @@ func testAlert(s string) detect.Alert {
 		PCI: []string{"10.4.1.1"}, Principal: "arn:aws:iam::111122223333:user/alice" + s, Keys: []string{"k-1" + s, "k-2"}, Tenant: s, Merchant: s, IP: "192.0.2.9",
 		Region: s, Account: s, Reason: "40 where 2 are usual" + s, Score: 9.5, Baseline: &detect.Baseline{Expected: 2, Observed: 40, Window: "5m", Learned: "14 days" + s},
 		Count: 40, Evidence: []detect.Evidence{{EventID: "e-1" + s, Time: testTime, Name: "Decrypt" + s, Detail: s}}, Next: "ask alice" + s,
+		Rules: "r" + s,
 	}
 }
 
@@ -486,6 +487,18 @@ func TestOCSFSchemaRefuses(t *testing.T) {
 			t.Errorf("%s passes", name)
 		}
 	}
+}
+
+func TestSuppressedAlertWakesNobody(t *testing.T) {
+	t.Parallel()
+	a := testAlert("")
+	a.SuppressedBy = "CHG-7"
+	ev := pointer(AlertEvent(a))
+	o := checkOCSF(t, ocsfSchema(t), encoder(FormatOCSF), ev)
+	if ev.Severity != detect.Info || ev.Alert.Severity != detect.High || o["status_id"] != 3.0 || o["severity_id"] != 1.0 {
+		t.Errorf("severity %v, OCSF status %v, severity %v", ev.Severity, o["status_id"], o["severity_id"])
+	}
+	checkText(t, ev)
 }
 
 func TestActivities(t *testing.T) {

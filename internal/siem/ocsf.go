@@ -241,6 +241,9 @@ func (e *Encoder) detectionFinding(ev *Event) (object, error) {
 	}
 	info.set("first_seen_time", millis(a.Start)).set("last_seen_time", millis(a.Time)).set("created_time", millis(a.Time))
 	o.set("finding_info", info).set("status_id", 1).set("status", "New")
+	if a.SuppressedBy != "" {
+		o.set("status_id", 3).set("status", "Suppressed").set("status_detail", "explained by "+a.SuppressedBy)
+	}
 	if a.Next != "" {
 		o.set("remediation", object{"desc": a.Next})
 	}
@@ -256,6 +259,7 @@ func (e *Encoder) detectionFinding(ev *Event) (object, error) {
 	}
 	o.set("evidences", evidence).set("resources", about).set("count", a.Count)
 	extra := object{"score": a.Score}
+	extra.set("suppressed_by", a.SuppressedBy).set("rules", a.Rules)
 	extra.set("pci_dss", a.PCI).set("tenant", a.Tenant).set("merchant", a.Merchant).set("ip", a.IP).set("region", a.Region).set("account", a.Account)
 	if a.Baseline != nil {
 		extra["baseline"] = a.Baseline

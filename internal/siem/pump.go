@@ -314,7 +314,15 @@ func (p *pump) passSpool(ctx context.Context, all bool) (more bool, err error) {
 	b := Batch{File: at.File, First: at.Offset, End: items[len(items)-1].next.Offset}
 	upTo := make([]spoolPosition, 0, len(items))
 	for _, item := range items {
-		if item.ev != nil && p.r.Filter.Match(item.ev) {
+		if item.ev == nil {
+			p.d.raise(ctx, Finding{
+				Check: CheckSpool, Subject: "spool", Since: p.d.o.Now(),
+				Message: fmt.Sprintf("a line before byte %d of %s is no event and was passed over: a process ended while it wrote it, or it was changed", item.next.Offset, p.d.spool.path(item.next.File)),
+				Next:    "look at the file; what a detection could not hand over it hands over again",
+			})
+			continue
+		}
+		if p.r.Filter.Match(item.ev) {
 			b.Events = append(b.Events, item.ev)
 			upTo = append(upTo, item.next)
 		}

@@ -2,7 +2,6 @@ package siem
 
 import (
 	"bufio"
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -196,10 +195,10 @@ func (s *Spool) readFile(at spoolPosition, limit int, until int64) (list []spool
 		}
 		at.Offset += int64(len(line))
 		item := spooled{next: at}
+		// Members that this release does not know are left out: an event of a newer one
+		// is worth more without them than not at all.
 		var ev Event
-		d := json.NewDecoder(bytes.NewReader(line))
-		d.DisallowUnknownFields()
-		if err := d.Decode(&ev); err == nil && ev.sound() {
+		if err := json.Unmarshal(line, &ev); err == nil && ev.sound() {
 			item.ev = &ev
 		}
 		list = append(list, item)
