@@ -45,7 +45,7 @@ func (w *World) plan() {
 			if at.silence && (int(start.Sub(w.P.Start).Hours()/24)%7 >= 5 || w.attackedNear(start)) {
 				continue
 			}
-			if slices.ContainsFunc(busy[who.name], func(b taken) bool { return b.at.Sub(start).Abs() < max(at.apart(), b.apart) }) {
+			if !at.silence && slices.ContainsFunc(busy[who.name], func(b taken) bool { return b.at.Sub(start).Abs() < max(at.apart(), b.apart) }) {
 				continue
 			}
 			busy[who.name] = append(busy[who.name], taken{start, at.apart()})
