@@ -118,7 +118,7 @@ type approvalKeygenCommand struct {
 
 // Help implements kong.HelpProvider.
 func (approvalKeygenCommand) Help() string {
-	return "Example:\n  cardea approval keygen --name alice --out alice.key\n\nWhat is printed goes into the register as the person's key."
+	return "Examples:\n  cardea approval keygen --name alice --out alice.key\n\nWhat is printed goes into the register as the person's key."
 }
 
 func (c approvalKeygenCommand) Run(p *Process) error {
@@ -146,7 +146,7 @@ type approvalRegisterCommand struct {
 
 // Help implements kong.HelpProvider.
 func (approvalRegisterCommand) Help() string {
-	return "Example:\n  cardea approval register people.toml\n\nExit status 3 if somebody's time is over, or a custodian has no acknowledgement in force."
+	return "Examples:\n  cardea approval register people.toml\n\nExit status 3 if somebody's time is over, or a custodian has no acknowledgement in force."
 }
 
 // personView is a line of the register.
@@ -202,7 +202,7 @@ func (c approvalRegisterCommand) Run(p *Process) error {
 
 type approvalAcknowledgeCommand struct {
 	personKey
-	Life time.Duration `default:"8760h" placeholder:"DURATION" help:"For how long, at most 9600h."`
+	Life time.Duration `default:"8760h" placeholder:"DURATION" help:"For how long, at most 9600h (default 8760h)."`
 	Yes  bool          `help:"I have read the responsibilities, which are printed without this, and accept them."`
 }
 
@@ -244,9 +244,9 @@ type approvalRequestCommand struct {
 
 // Help implements kong.HelpProvider.
 func (approvalRequestCommand) Help() string {
-	return "Example:\n  cardea approval request --register people.toml --key alice.key --operation key.schedule-deletion \\\n" +
-		"    --target arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab --param window=30 \\\n" +
-		"    --reason 'project ended, CHG-7' --out deletion.request"
+	return "Examples:\n  cardea approval request --register people.toml --key alice.key --operation key.schedule-deletion " +
+		"--target arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab --param window=30 " +
+		"--reason 'project ended, CHG-7' --out deletion.request"
 }
 
 func (c approvalRequestCommand) Run(ctx context.Context, p *Process) error {
@@ -350,7 +350,7 @@ type approvalShowCommand struct {
 
 // Help implements kong.HelpProvider.
 func (approvalShowCommand) Help() string {
-	return "Example:\n  cardea approval show deletion.request --register people.toml\n\nExit status 3 unless it is approved and in time."
+	return "Examples:\n  cardea approval show deletion.request --register people.toml\n\nExit status 3 unless it is approved and in time."
 }
 
 func (c approvalShowCommand) Run(p *Process) error {
@@ -386,7 +386,7 @@ type approvalApproveCommand struct {
 
 // Help implements kong.HelpProvider.
 func (approvalApproveCommand) Help() string {
-	return "Example:\n  cardea approval show deletion.request --register people.toml\n  cardea approval approve deletion.request --register people.toml --key bob.key"
+	return "Examples:\n  cardea approval show deletion.request --register people.toml\n  cardea approval approve deletion.request --register people.toml --key bob.key"
 }
 
 func (c approvalApproveCommand) Run(ctx context.Context, p *Process) error {

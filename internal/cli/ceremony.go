@@ -89,7 +89,7 @@ func (v *generatedView) text(w io.Writer) error {
 
 // Help implements kong.HelpProvider.
 func (ceremonyGenerateCommand) Help() string {
-	return "Example:\n  cardea ceremony generate --components 3 --out-dir /media/safe\n\nDo this on a machine without a network, with all custodians there. Each takes one file, the only copy, and keeps it apart from the others. " +
+	return "Examples:\n  cardea ceremony generate --components 3 --out-dir /media/safe\n\nDo this on a machine without a network, with all custodians there. Each takes one file, the only copy, and keeps it apart from the others. " +
 		"Write down the check value of the combined key, which is printed: it is not secret."
 }
 
@@ -172,7 +172,7 @@ type ceremonyCheckCommand struct {
 
 // Help implements kong.HelpProvider.
 func (ceremonyCheckCommand) Help() string {
-	return "Example:\n  cardea ceremony check component-1-of-3.txt"
+	return "Examples:\n  cardea ceremony check component-1-of-3.txt"
 }
 
 func (c ceremonyCheckCommand) Run(p *Process) error {
@@ -218,7 +218,7 @@ type ceremonyParametersCommand struct {
 
 // Help implements kong.HelpProvider.
 func (ceremonyParametersCommand) Help() string {
-	return "Example:\n  cardea ceremony parameters --key-id alias/imported --out parameters.json\n\nRead the digest that is printed aloud on the other machine: it must be the same there."
+	return "Examples:\n  cardea ceremony parameters --key-id alias/imported --out parameters.json\n\nRead the digest that is printed aloud on the other machine: it must be the same there."
 }
 
 func (c ceremonyParametersCommand) Run(ctx context.Context, p *Process) error {
@@ -286,8 +286,8 @@ type ceremonyWrapCommand struct {
 
 // Help implements kong.HelpProvider.
 func (ceremonyWrapCommand) Help() string {
-	return "Example:\n  cardea ceremony wrap --register people.toml --parameters parameters.json --digest 0123456789ABCDEF0123 \\\n" +
-		"    --custodian component-1-of-2.txt,alice.key --custodian component-2-of-2.txt,bob.key --out wrapped.json\n\n" +
+	return "Examples:\n  cardea ceremony wrap --register people.toml --parameters parameters.json --digest 0123456789ABCDEF0123 " +
+		"--custodian component-1-of-2.txt,alice.key --custodian component-2-of-2.txt,bob.key --out wrapped.json\n\n" +
 		"Each custodian must be in the register with an acknowledgement in force, and signs the transcript. Components are combined in memory only."
 }
 
@@ -448,7 +448,7 @@ type ceremonyImportCommand struct {
 
 // Help implements kong.HelpProvider.
 func (ceremonyImportCommand) Help() string {
-	return "Example:\n  cardea ceremony import --register people.toml --wrapped wrapped.json --approval import.request --expires 2027-01-31T00:00:00Z\n\n" +
+	return "Examples:\n  cardea ceremony import --register people.toml --wrapped wrapped.json --approval import.request --expires 2027-01-31T00:00:00Z\n\n" +
 		"The request is made by 'cardea approval request --operation key.import-material --target KEY-ARN --param kcv=DIGITS'. " +
 		"To import the same material again before it expires, get new parameters and wrap the components again."
 }
