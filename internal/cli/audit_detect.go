@@ -65,9 +65,9 @@ func readBounded(path string, limit int64) ([]byte, error) {
 type auditDetectCommand struct {
 	detectFlags
 	output
-	Since   string        `default:"24h" placeholder:"TIME" help:"Alerts at or after this time (RFC 3339), or of the last duration."`
+	Since   string        `default:"24h" placeholder:"TIME" help:"Alerts at or after this time (RFC 3339), or of the last duration (default 24h)."`
 	Until   string        `placeholder:"TIME" help:"Events before this time."`
-	History time.Duration `default:"672h" placeholder:"DURATION" help:"How much before --since is read, to learn what is usual."`
+	History time.Duration `default:"672h" placeholder:"DURATION" help:"How much before --since is read, to learn what is usual (default 672h)."`
 }
 
 // Help implements kong.HelpProvider.

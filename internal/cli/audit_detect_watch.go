@@ -21,7 +21,7 @@ type auditWatchCommand struct {
 	detectFlags
 	output
 	State string        `type:"path" required:"" placeholder:"DIR" help:"Folder for what was learned and how far was read; made if it is not there. One per source."`
-	Every time.Duration `default:"30s" placeholder:"DURATION" help:"How often the source is looked at."`
+	Every time.Duration `default:"30s" placeholder:"DURATION" help:"How often the source is looked at (default 30s)."`
 	Once  bool          `help:"Stop when there is nothing new, instead of waiting."`
 }
 
