@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"encoding/json"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -64,7 +65,7 @@ func BenchmarkFromFiles(b *testing.B) {
 			for _, f := range files {
 				r.Reset(bytes.NewReader(f))
 				for {
-					if err := r.Read(&e); err == io.EOF {
+					if err := r.Read(&e); errors.Is(err, io.EOF) {
 						break
 					} else if err != nil {
 						b.Fatal(err)
