@@ -331,7 +331,7 @@ func Load(path string, o Options) (*Detector, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
+	defer f.Close() //nolint:errcheck // only read from
 	d, err := Restore(f, o)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
