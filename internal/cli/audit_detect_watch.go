@@ -32,6 +32,10 @@ func (auditWatchCommand) Help() string {
 		"Alerts are printed as they come, one a line. They are printed before the place in the source is noted: after a crash some come twice, with the same id."
 }
 
+// trailLag is how much later than the clock CloudTrail's files are taken to be: so
+// long after an event its absence says something.
+const trailLag = 20 * time.Minute
+
 // saveEvery is how often what was learned is written down.
 const saveEvery = time.Minute
 
@@ -63,7 +67,10 @@ func (c auditWatchCommand) Run(ctx context.Context, p *Process) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, done()) }()
-	w := watcher{p: p, d: d, src: src, file: file, asJSON: c.Output == "json", saved: p.Now()}
+	w := watcher{p: p, d: d, src: src, file: file, asJSON: c.Output == "json", saved: p.Now(), late: d.Stats().Late}
+	if len(c.From) > 0 {
+		w.lag = trailLag
+	}
 	for {
 		err := w.round(ctx)
 		if err != nil {
@@ -124,6 +131,17 @@ type watcher struct {
 	src    watched
 	last   *collect.Batch // the latest not acknowledged
 	said   string         // the last error of the source
+	lag    time.Duration  // of the source
+	late   uint64         // events of which it was said that they were late
+}
+
+// passed is what there is to tell because time passes.
+func (w *watcher) passed() error {
+	if s := w.d.Stats(); s.Late > w.late {
+		fmt.Fprintf(w.p.Stderr, "%d events came later than engine.lateness allows and were seen by rules only; raise it if this goes on\n", s.Late-w.late)
+		w.late = s.Late
+	}
+	return w.print(w.d.Advance(w.p.Now().Add(-w.lag)))
 }
 
 // round reads what there is.
@@ -131,7 +149,7 @@ func (w *watcher) round(ctx context.Context) error {
 	for {
 		b, err := w.src.Next(ctx)
 		if errors.Is(err, io.EOF) {
-			if err := w.print(w.d.Advance(w.p.Now())); err != nil {
+			if err := w.passed(); err != nil {
 				return err
 			}
 			if w.p.Now().Sub(w.saved) >= saveEvery {
@@ -147,7 +165,7 @@ func (w *watcher) round(ctx context.Context) error {
 				w.said = err.Error()
 				fmt.Fprintln(w.p.Stderr, "cardea: the source cannot be read, trying again:", printable(err.Error()))
 			}
-			return w.print(w.d.Advance(w.p.Now())) // silence is a finding too
+			return w.passed() // silence is a finding too
 		}
 		w.said = ""
 		for i := range b.Events {
