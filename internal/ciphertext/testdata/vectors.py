@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Writes record.json, wrapped.json, mac.json, kmsblob.json, kmswrapped.json and kmsrecord.json beside itself.
+"""Writes record.json, wrapped.json, mac.json, kmsblob.json, kmswrapped.json, kmsrecord.json, hsmwrapped.json and
+externalwrapped.json beside itself.
 
 A second implementation of docs/spec/record.md, wrapped-key.md and kms-ciphertext.md on the
 "cryptography" package, sharing no code with the product. Inputs are fixed, so
 a run changes nothing unless the specification changed.
 """
-import hashlib, hmac, json, os, struct, uuid
+import base64, hashlib, hmac, json, os, struct, uuid
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -76,6 +77,30 @@ def kms_wrapped(name, mode, key_id, version, kms_key, blob):
     return dict(name=name, mode=mode, key_id=key_id, version=version, kms_key=kms_key, blob=blob.hex(), wrapped=b.hex())
 
 
+def elsewhere(label, b, under):
+    return context(label, *(b[f].encode() for f in ("tenant", "holder", "purpose")), uuid.UUID(b["key_id"]).bytes,
+                   struct.pack(">I", b["version"]), under.encode())
+
+
+def hsm_wrapped(name, uri, **b):
+    hsm_key, nonce, key = bytes_of(name + " hsm key", 32), bytes_of(name + " nonce", 12), bytes_of(name + " key", 32)
+    ctx = elsewhere("cardea hsm wrapped key v1", b, uri)
+    blob = nonce + AESGCM(hsm_key).encrypt(nonce, key, ctx)
+    return dict(name=name, binding=b, uri=uri, hsm_key=hsm_key.hex(), key=key.hex(), aad=ctx.hex(),
+                wrapped=kms_wrapped(name, 3, b["key_id"], b["version"], uri, blob)["wrapped"])
+
+
+def external_wrapped(name, **b):
+    """The service is a stand-in: what it makes of the plaintext is its own affair, so its text is base64 of the plaintext."""
+    alphabet = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+    digest = hashlib.sha256(context("cardea external key v1", b["tenant"].encode())).digest()
+    identifier, key = "".join(alphabet[x % 62] for x in digest[:20]), bytes_of(name + " key", 32)
+    plaintext = hashlib.sha256(elsewhere("cardea external wrapped key v1", b, identifier)).digest() + key
+    text = b"v1:" + base64.b64encode(plaintext)
+    return dict(name=name, binding=b, identifier=identifier, key=key.hex(), plaintext=plaintext.hex(), text=text.decode(),
+                wrapped=kms_wrapped(name, 4, b["key_id"], b["version"], identifier, text)["wrapped"])
+
+
 def kms_record(name, kms_key, blob, entity, **b):
     kid, kver = uuid.UUID(b["key_id"]).bytes, struct.pack(">I", b["key_version"])
     secret = bytes_of(name + " entity", 32) if entity else b""
@@ -124,6 +149,13 @@ KMS_WRAPPED = [
     kms_wrapped("shortest", 2, K2, 4294967295, "k", b"x"),
     kms_wrapped("reference", 5, K2, 7, ARN, b""),
 ]
+BOUND = [  # to what keys of modes 03 and 04 are bound
+    ("branch key", dict(tenant="acme", holder="merchant_1", purpose="record", key_id=K1, version=1)),
+    ("key of the tenant", dict(tenant="acme", holder="", purpose="dedupe", key_id=K2, version=4294967295)),
+    ("text that is not ASCII", dict(tenant="tenant-ü", holder="marché", purpose="fingerprint", key_id=K1, version=256)),
+]
+HSM_WRAPPED = [hsm_wrapped(name, "pkcs11:token=t%20one;object=vault", **b) for name, b in BOUND]
+EXTERNAL_WRAPPED = [external_wrapped(name, **b) for name, b in BOUND]
 KMS_RECORDS = [
     kms_record("card", ARN, bytes_of("kms card", 200), False, tenant="acme", holder="merchant_1", space="v1", customer="cus_1",
                reference="0198f0a2-7c1e-7000-8000-000000000001", kind="card", key_id=K1, key_version=1,
@@ -134,7 +166,8 @@ KMS_RECORDS = [
                reference="réf", kind="data", key_id=K2, key_version=256, created_at=1, expires_at=0),
 ]
 for name, vectors in (("record", RECORDS), ("wrapped", WRAPPED), ("mac", MACS), ("kmsblob", KMS_BLOBS),
-                      ("kmswrapped", KMS_WRAPPED), ("kmsrecord", KMS_RECORDS)):
+                      ("kmswrapped", KMS_WRAPPED), ("kmsrecord", KMS_RECORDS),
+                      ("hsmwrapped", HSM_WRAPPED), ("externalwrapped", EXTERNAL_WRAPPED)):
     with open(os.path.join(HERE, name + ".json"), "w", encoding="utf-8") as f:
         json.dump(vectors, f, indent=1, ensure_ascii=False)
         f.write("\n")
