@@ -24,6 +24,7 @@ type auditCommands struct {
 	Detect     auditDetectCommand     `cmd:"" help:"Find in the logs, ours or CloudTrail's, what should not be and what is not as usual."`
 	Watch      auditWatchCommand      `cmd:"" help:"The same, live: print alerts as they come."`
 	Rules      auditRulesCommands     `cmd:"" help:"Look at the rules of detection, and test them."`
+	Report     auditReportCommand     `cmd:"" help:"Tell who used which keys and saw which card data, for a review."`
 	Checkpoint auditCheckpointCommand `cmd:"" help:"Print the newest signed checkpoint of each log, to keep elsewhere."`
 	Deliver    auditDeliverCommand    `cmd:"" help:"Deliver the audit logs to SIEMs and archives, and publish their checkpoints."`
 	Delivery   auditDeliveryCommand   `cmd:"" help:"Tell how the deliveries to SIEMs and archives are."`
