@@ -91,6 +91,9 @@ func spellings(f *kong.Flag) []string {
 	if f.Short != 0 {
 		all = append(all, "-"+string(f.Short))
 	}
+	if f.Tag.Negatable != "" {
+		all = append(all, "--no-"+f.Name)
+	}
 	return all
 }
 

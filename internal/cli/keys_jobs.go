@@ -390,6 +390,7 @@ func (v *runningVault) watch(ctx context.Context, p *Process, o output, id strin
 	defer w.clear()
 	var j adminapi.Job
 	for {
+		j = adminapi.Job{} // what is not in the next answer is not so any more
 		if err := v.call(ctx, "vault/Job", &adminapi.JobID{ID: id}, &j); err != nil {
 			return err
 		}
