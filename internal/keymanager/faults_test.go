@@ -31,12 +31,13 @@ import (
 // that has faults on request.
 type realNode struct {
 	*Router
-	proxy  *faultproxy.Proxy
-	inv    *inventory
-	modes  *vault.Tenants
-	ahead  atomic.Int64 // of the vault's clock, in ns
-	revoke func()
-	allow  func()
+	proxy   *faultproxy.Proxy
+	inv     *inventory
+	modes   *vault.Tenants
+	tenants *KMSTenants
+	ahead   atomic.Int64 // of the vault's clock, in ns
+	revoke  func()
+	allow   func()
 }
 
 func newRealNode(t *testing.T, mode vault.Mode) *realNode {
@@ -117,12 +118,19 @@ func newRealNode(t *testing.T, mode vault.Mode) *realNode {
 		}
 		return kmsclient.Key{ID: *out.KeyMetadata.Arn, Region: testRegion, Endpoint: n.proxy.URL}
 	}
-	tenants := NewKMSTenants(map[string]KMSKeys{"acme": {
+	n.use(t, kmsclient.Credentials{AccessKeyID: user.ID, SecretAccessKey: user.Secret}, KMSKeys{
 		Key: key(&awskms.CreateKeyInput{}), MAC: key(&awskms.CreateKeyInput{KeySpec: types.KeySpecHmac256, KeyUsage: types.KeyUsageTypeGenerateVerifyMac}),
-	}})
+	})
+	return n
+}
+
+// use gives n key managers whose tenant has keys in a KMS.
+func (n *realNode) use(t *testing.T, who kmsclient.Credentials, keys KMSKeys) {
+	t.Helper()
+	tenants := NewKMSTenants(map[string]KMSKeys{"acme": keys})
 	now := func() time.Time { return time.Now().Add(time.Duration(n.ahead.Load())) }
 	client, err := kmsclient.New(kmsclient.Options{
-		Credentials: map[string]kmsclient.Credentials{"": {AccessKeyID: user.ID, SecretAccessKey: user.Secret}}, Now: now,
+		Credentials: map[string]kmsclient.Credentials{"": who}, Now: now,
 		AttemptTimeout: time.Second, Deadline: 3 * time.Second, Attempts: 2, Breaker: kmsclient.Breaker{Failures: 1000},
 	})
 	if err != nil {
@@ -137,83 +145,95 @@ func newRealNode(t *testing.T, mode vault.Mode) *realNode {
 	}
 	t.Cleanup(envelope.Close)
 	n.Router = NewRouter(n.modes, envelope, NewDirect(DirectOptions{KMS: client, Tenants: tenants, Envelope: envelope}))
-	return n
+	n.tenants = tenants
 }
 
 // TestModesOnTheEmbeddedKeyService: what the fake of the other tests does, over the
 // real protocol.
 func TestModesOnTheEmbeddedKeyService(t *testing.T) {
 	t.Parallel()
-	for _, mode := range []vault.Mode{vault.ModeKMSEnvelope, vault.ModeKMS} {
-		n := newRealNode(t, mode)
-		c := card("acme", "m")
-		s := mustSeal(t, n, c)
-		mustOpen(t, n, c, s)
-		hash, err := n.MAC(t.Context(), "acme", vault.PurposeDedupe, []byte("x"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		other := card("acme", "other")
-		if _, err := n.Open(t.Context(), other, s); !errors.Is(err, vault.ErrCorrupt) {
-			t.Errorf("%s: in another's place: %v", mode, err)
-		}
-		p, holder := vault.PurposeRecord, "m"
-		if mode == vault.ModeKMS {
-			p, holder = vault.PurposeDirect, ""
-		}
-		if _, err := n.Rotate(t.Context(), "acme", holder, p, "operator"); err != nil {
-			t.Fatal(err)
-		}
-		decrypts := n.proxy.Asked("Decrypt")
-		next, err := n.Reseal(t.Context(), c, s)
-		if err != nil || next.KeyVersion != 2 {
-			t.Fatalf("%s: %v, version %d", mode, err, next.KeyVersion)
-		}
-		if mode == vault.ModeKMS && (n.proxy.Asked("Decrypt") != decrypts || n.proxy.Asked("ReEncrypt") != 1) {
-			t.Error("the plaintext left the key service")
-		}
-		mustOpen(t, n, c, s)
-		mustOpen(t, n, c, next)
-		n.Forget("acme")
-		mustOpen(t, n, c, next)
-		if again, err := n.MAC(t.Context(), "acme", vault.PurposeDedupe, []byte("x")); err != nil || again != hash {
-			t.Errorf("%s: another hash: %v", mode, err)
-		}
-		n.modes.Replace(vault.Tenant{Name: "acme", Mode: vault.ModeLocal})
-		back, err := n.Reseal(t.Context(), c, next)
-		if err != nil || back.Mode != vault.ModeLocal {
-			t.Fatalf("%s: %v, mode %s", mode, err, back.Mode)
-		}
-		mustOpen(t, n, c, back)
+	for _, mode := range modesOfKMS {
+		newRealNode(t, mode).works(t, mode)
 	}
+}
+
+var modesOfKMS = []vault.Mode{vault.ModeKMSEnvelope, vault.ModeKMS}
+
+// works seals, opens, replaces and moves.
+func (n *realNode) works(t *testing.T, mode vault.Mode) {
+	t.Helper()
+	c := card("acme", "m")
+	s := mustSeal(t, n, c)
+	mustOpen(t, n, c, s)
+	hash, err := n.MAC(t.Context(), "acme", vault.PurposeDedupe, []byte("x"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := card("acme", "other")
+	if _, err := n.Open(t.Context(), other, s); !errors.Is(err, vault.ErrCorrupt) {
+		t.Errorf("%s: in another's place: %v", mode, err)
+	}
+	p, holder := vault.PurposeRecord, "m"
+	if mode == vault.ModeKMS {
+		p, holder = vault.PurposeDirect, ""
+	}
+	if _, err := n.Rotate(t.Context(), "acme", holder, p, "operator"); err != nil {
+		t.Fatal(err)
+	}
+	decrypts := n.proxy.Asked("Decrypt")
+	next, err := n.Reseal(t.Context(), c, s)
+	if err != nil || next.KeyVersion != 2 {
+		t.Fatalf("%s: %v, version %d", mode, err, next.KeyVersion)
+	}
+	if mode == vault.ModeKMS && (n.proxy.Asked("Decrypt") != decrypts || n.proxy.Asked("ReEncrypt") != 1) {
+		t.Error("the plaintext left the key service")
+	}
+	mustOpen(t, n, c, s)
+	mustOpen(t, n, c, next)
+	n.Forget("acme")
+	mustOpen(t, n, c, next)
+	if again, err := n.MAC(t.Context(), "acme", vault.PurposeDedupe, []byte("x")); err != nil || again != hash {
+		t.Errorf("%s: another hash: %v", mode, err)
+	}
+	n.modes.Replace(vault.Tenant{Name: "acme", Mode: vault.ModeLocal})
+	back, err := n.Reseal(t.Context(), c, next)
+	if err != nil || back.Mode != vault.ModeLocal {
+		t.Fatalf("%s: %v, mode %s", mode, err, back.Mode)
+	}
+	mustOpen(t, n, c, back)
 }
 
 // TestFaultsOfTheKeyService: nothing wrong is answered, and all is well again when the
 // fault has gone, without a restart.
 func TestFaultsOfTheKeyService(t *testing.T) {
 	t.Parallel()
-	for _, mode := range []vault.Mode{vault.ModeKMSEnvelope, vault.ModeKMS} {
-		n := newRealNode(t, mode)
-		c := card("acme", "m")
-		s := mustSeal(t, n, c)
-		for name, tc := range map[string]struct {
-			fault faultproxy.Fault
-			is    error
-		}{
-			"throttled": {faultproxy.Throttle(), vault.ErrKeyThrottled},
-			"500":       {faultproxy.Status(500), vault.ErrKeyUnavailable},
-			"blackhole": {faultproxy.Blackhole(), vault.ErrKeyUnavailable},
-			"reset":     {faultproxy.Reset(), vault.ErrKeyUnavailable},
-		} {
-			n.Forget("acme") // what is in the cache needs no key service
-			n.proxy.Set(tc.fault)
-			if p, err := n.Open(t.Context(), c, s); !errors.Is(err, tc.is) || p.Present() {
-				t.Errorf("%s, %s: got %v", mode, name, err)
-			}
-			n.proxy.Clear()
-			mustOpen(t, n, c, s)
-			mustOpen(t, n, c, mustSeal(t, n, c))
+	for _, mode := range modesOfKMS {
+		newRealNode(t, mode).recovers(t, mode)
+	}
+}
+
+// recovers has every fault that comes and goes.
+func (n *realNode) recovers(t *testing.T, mode vault.Mode) {
+	t.Helper()
+	c := card("acme", "m")
+	s := mustSeal(t, n, c)
+	for name, tc := range map[string]struct {
+		fault faultproxy.Fault
+		is    error
+	}{
+		"throttled": {faultproxy.Throttle(), vault.ErrKeyThrottled},
+		"500":       {faultproxy.Status(500), vault.ErrKeyUnavailable},
+		"blackhole": {faultproxy.Blackhole(), vault.ErrKeyUnavailable},
+		"reset":     {faultproxy.Reset(), vault.ErrKeyUnavailable},
+	} {
+		n.Forget("acme") // what is in the cache needs no key service
+		n.proxy.Set(tc.fault)
+		if p, err := n.Open(t.Context(), c, s); !errors.Is(err, tc.is) || p.Present() {
+			t.Errorf("%s, %s: got %v", mode, name, err)
 		}
+		n.proxy.Clear()
+		mustOpen(t, n, c, s)
+		mustOpen(t, n, c, mustSeal(t, n, c))
 	}
 }
 

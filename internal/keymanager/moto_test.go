@@ -1,0 +1,200 @@
+package keymanager
+
+import (
+	"bytes"
+	"errors"
+	"net"
+	"net/http"
+	"os/exec"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	awskms "github.com/aws/aws-sdk-go-v2/service/kms"
+	"github.com/aws/aws-sdk-go-v2/service/kms/types"
+
+	"cardea/internal/kmsclient"
+	"cardea/internal/kmsclient/faultproxy"
+	"cardea/internal/secret"
+	"cardea/internal/vault"
+)
+
+// notOnMoto is what the embedded key service shows and moto cannot, and why.
+var notOnMoto = map[string]string{
+	"revoked access":         "moto neither verifies signatures nor evaluates policies: it answers everybody",
+	"clock skew":             "moto looks at no signature's time",
+	"disabled key":           "moto has the state in DescribeKey, but encrypts and decrypts under a disabled key all the same",
+	"replica in a Region":    "moto cuts the id of a multi-Region key off in its ciphertext, which then opens nowhere",
+	"one audit entry a call": "moto keeps no record of calls; the proxy before it counts them",
+}
+
+// newMotoNode is a vault's keys before moto, a KMS that we did not write.
+func newMotoNode(t *testing.T, url string, mode vault.Mode) *realNode {
+	t.Helper()
+	n := &realNode{proxy: faultproxy.New(t, url), inv: newInventory(), modes: vault.NewTenants(vault.Tenant{Name: "acme", Mode: mode})}
+	n.use(t, kmsclient.Credentials{AccessKeyID: "AKIAEXAMPLE", SecretAccessKey: secret.Copy([]byte("secret"))}, KMSKeys{
+		Key: n.motoKey(t, url, &awskms.CreateKeyInput{}),
+		MAC: n.motoKey(t, url, &awskms.CreateKeyInput{KeySpec: types.KeySpecHmac256, KeyUsage: types.KeyUsageTypeGenerateVerifyMac}),
+	})
+	return n
+}
+
+func (n *realNode) motoKey(t *testing.T, url string, in *awskms.CreateKeyInput) kmsclient.Key {
+	t.Helper()
+	transport := &http.Transport{}
+	defer transport.CloseIdleConnections()
+	admin := awskms.New(awskms.Options{
+		BaseEndpoint: &url, Region: testRegion, Retryer: aws.NopRetryer{}, HTTPClient: &http.Client{Transport: transport},
+		Credentials: credentials.NewStaticCredentialsProvider("AKIAEXAMPLE", "secret", ""),
+	})
+	out, err := admin.CreateKey(t.Context(), in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return kmsclient.Key{ID: *out.KeyMetadata.Arn, Region: testRegion, Endpoint: n.proxy.URL}
+}
+
+// TestModesOnMoto: what holds on the embedded key service holds on a KMS that we did
+// not write.
+func TestModesOnMoto(t *testing.T) {
+	t.Parallel()
+	url := startMoto(t)
+	for _, mode := range modesOfKMS {
+		t.Run(mode.String(), func(t *testing.T) {
+			newMotoNode(t, url, mode).works(t, mode)
+			newMotoNode(t, url, mode).recovers(t, mode)
+			newMotoNode(t, url, mode).takesUp(t, url)
+		})
+	}
+	t.Run("cold callers", func(t *testing.T) { newMotoNode(t, url, vault.ModeKMSEnvelope).coldCallers(t) })
+	t.Run("longest record", func(t *testing.T) {
+		n, c := newMotoNode(t, url, vault.ModeKMS), card("acme", "m")
+		longest := secret.New(make([]byte, maxDirect))
+		s, err := n.Seal(t.Context(), c, longest)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := n.Open(t.Context(), c, s)
+		if err != nil || !p.Equal(longest) {
+			t.Errorf("%v, or something else", err)
+		}
+	})
+	for what, why := range notOnMoto {
+		t.Run(what, func(t *testing.T) { t.Skip(why) })
+	}
+}
+
+// takesUp goes over to another KMS key: what was sealed opens, and is sealed anew
+// under the other; without its former key the tenant has lost it.
+func (n *realNode) takesUp(t *testing.T, url string) {
+	t.Helper()
+	c := card("acme", "m")
+	s := mustSeal(t, n, c)
+	was := n.tenants.All()["acme"]
+	next := was
+	next.Key = n.motoKey(t, url, &awskms.CreateKeyInput{})
+	next.Previous = []string{was.Key.ID}
+	n.tenants.Replace(map[string]KMSKeys{"acme": next})
+	n.Forget("acme")
+	mustOpen(t, n, c, s)
+	purpose, holder := vault.PurposeRecord, "m"
+	if s.Mode == vault.ModeKMS {
+		purpose, holder = vault.PurposeDirect, ""
+	}
+	if _, err := n.Rotate(t.Context(), "acme", holder, purpose, "operator"); err != nil {
+		t.Fatal(err)
+	}
+	moved, err := n.Reseal(t.Context(), c, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	next.Previous = nil
+	n.tenants.Replace(map[string]KMSKeys{"acme": next})
+	n.Forget("acme")
+	mustOpen(t, n, c, moved)
+	if _, err := n.Open(t.Context(), c, s); !errors.Is(err, vault.ErrKeyUnavailable) {
+		t.Errorf("under a key that is no longer configured: %v", err)
+	}
+}
+
+// coldCallers ask at once for a key that nobody has in memory: the KMS is asked once.
+func (n *realNode) coldCallers(t *testing.T) {
+	t.Helper()
+	c := card("acme", "m")
+	s := mustSeal(t, n, c)
+	mustOpen(t, n, c, s)
+	if asked := n.proxy.Asked("GenerateDataKey"); asked != 1 || n.proxy.Asked("Decrypt") != 0 {
+		t.Errorf("%d data keys were made for one record", asked)
+	}
+	n.Forget("acme")
+	var wg sync.WaitGroup
+	for range 64 {
+		wg.Go(func() {
+			p, err := n.Open(t.Context(), c, s)
+			if err != nil {
+				t.Error(err)
+			}
+			p.Destroy()
+		})
+	}
+	wg.Wait()
+	if asked := n.proxy.Asked("Decrypt"); asked != 1 {
+		t.Errorf("64 cold callers asked the KMS %d times", asked)
+	}
+}
+
+func TestColdCallersAskTheKeyServiceOnce(t *testing.T) {
+	t.Parallel()
+	newRealNode(t, vault.ModeKMSEnvelope).coldCallers(t)
+}
+
+// startMoto runs moto until the test ends.
+func startMoto(t *testing.T) (url string) {
+	t.Helper()
+	path, err := exec.LookPath("moto_server")
+	if err != nil {
+		t.Skip("moto_server is not here: pip install 'moto[server]'")
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	l.Close()
+	var log bytes.Buffer
+	cmd := exec.CommandContext(t.Context(), path, "-H", "127.0.0.1", "-p", port)
+	cmd.Stdout, cmd.Stderr = &log, &log
+	if err := cmd.Start(); err != nil {
+		t.Skipf("moto_server does not start: %v", err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		<-ended
+	})
+	url = "http://127.0.0.1:" + port
+	transport := &http.Transport{}
+	defer transport.CloseIdleConnections()
+	client := &http.Client{Transport: transport}
+	for end := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
+		res, err := client.Get(url + "/moto-api/")
+		if err == nil {
+			res.Body.Close()
+			if res.StatusCode == http.StatusOK {
+				return url
+			}
+		}
+		select {
+		case err := <-ended:
+			ended <- err
+			t.Skipf("moto_server does not run here: %v\n%s", err, log.String())
+		default:
+		}
+		if time.Now().After(end) {
+			t.Fatalf("moto_server did not start within a minute:\n%s", log.String())
+		}
+	}
+}
