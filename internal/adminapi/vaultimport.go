@@ -69,8 +69,14 @@ var importCodes = []struct {
 	err  error
 	code string
 }{
-	{vault.ErrConflict, "Conflict"}, {vault.ErrCorrupt, "Corrupt"}, {vault.ErrUnavailable, "ServiceUnavailable"}, {vault.ErrLocked, "Locked"},
-	{vault.ErrKeyUnavailable, "KeyUnavailable"}, {vault.ErrKeyThrottled, "KeyThrottled"}, {vault.ErrUnknownTenant, "UnknownTenant"}, {vault.ErrDenied, "AccessDenied"},
+	{vault.ErrConflict, "Conflict"},
+	{vault.ErrCorrupt, "Corrupt"},
+	{vault.ErrUnavailable, "ServiceUnavailable"},
+	{vault.ErrLocked, "Locked"},
+	{vault.ErrKeyUnavailable, "KeyUnavailable"},
+	{vault.ErrKeyThrottled, "KeyThrottled"},
+	{vault.ErrUnknownTenant, "UnknownTenant"},
+	{vault.ErrDenied, "AccessDenied"},
 }
 
 // importError is an error of a record as the client has it.

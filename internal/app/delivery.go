@@ -209,7 +209,7 @@ func (d *Delivery) Run(ctx context.Context) {
 	if d.publisher != nil {
 		g.Go(func() error { d.publisher.Run(ctx); return nil })
 	}
-	_ = g.Wait() //nolint:errcheck // none of them returns one
+	_ = g.Wait()
 }
 
 // Once publishes, and delivers what is there.

@@ -43,7 +43,7 @@ func TestTenantInAnExternalService(t *testing.T) {
 		case "/data/decrypt":
 			in["data"] = reverse(strings.TrimPrefix(in["data"], "v1:"))
 		}
-		json.NewEncoder(w).Encode(in) //nolint:errcheck // to a test
+		json.NewEncoder(w).Encode(in)
 	}))
 	defer service.Close()
 	cfg := config.Default()

@@ -129,8 +129,8 @@ func TestCrashOfAnImportFromHyperswitch(t *testing.T) {
 			n.kill(t)
 			n = in.start(t)
 		}
-		cmd.Process.Kill() //nolint:errcheck // it may have ended
-		cmd.Wait()         //nolint:errcheck // it was killed, or lost its vault
+		cmd.Process.Kill()
+		cmd.Wait()
 		if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signaled() {
 			killed++
 		}

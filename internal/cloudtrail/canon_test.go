@@ -48,13 +48,17 @@ func TestPrincipalIsWhoIsBehindASession(t *testing.T) {
 	}{
 		"a user":                {`{"type":"IAMUser","arn":"arn:aws:iam::1:user/team/alice","accountId":"1","userName":"alice"}`, "arn:aws:iam::1:user/team/alice", "IAMUser", "", "1", 0},
 		"a user without an ARN": {`{"type":"IAMUser","accountId":"1","userName":"alice","principalId":"AIDAX"}`, "arn:aws:iam::1:user/alice", "IAMUser", "", "1", 0},
-		"a session": {`{"type":"AssumedRole","principalId":"AROAX:s-1","arn":"arn:aws:sts::1:assumed-role/r/s-1","accountId":"1","sessionContext":{"sessionIssuer":{"type":"Role","arn":"arn:aws:iam::1:role/path/r"},"attributes":{"mfaAuthenticated":"true"}}}`,
-			"arn:aws:iam::1:role/path/r", "AssumedRole", "s-1", "1", cloudtrail.MFAPresent},
+		"a session": {
+			`{"type":"AssumedRole","principalId":"AROAX:s-1","arn":"arn:aws:sts::1:assumed-role/r/s-1","accountId":"1","sessionContext":{"sessionIssuer":{"type":"Role","arn":"arn:aws:iam::1:role/path/r"},"attributes":{"mfaAuthenticated":"true"}}}`,
+			"arn:aws:iam::1:role/path/r", "AssumedRole", "s-1", "1", cloudtrail.MFAPresent,
+		},
 		"a session that does not tell its role": {`{"type":"AssumedRole","principalId":"AROAX:s-1","arn":"arn:aws:sts::1:assumed-role/r/s-1"}`, "arn:aws:iam::1:role/r", "AssumedRole", "s-1", "1", 0},
 		"a session in China":                    {`{"type":"AssumedRole","arn":"arn:aws-cn:sts::1:assumed-role/r/s-1"}`, "arn:aws-cn:iam::1:role/r", "AssumedRole", "s-1", "1", 0},
 		"a session without MFA":                 {`{"type":"AssumedRole","arn":"arn:aws:sts::1:assumed-role/r/s","sessionContext":{"attributes":{"mfaAuthenticated":false}}}`, "arn:aws:iam::1:role/r", "AssumedRole", "s", "1", cloudtrail.MFAAbsent},
-		"a federated user": {`{"type":"FederatedUser","principalId":"1:bob","arn":"arn:aws:sts::1:federated-user/bob","accountId":"1","sessionContext":{"sessionIssuer":{"type":"IAMUser","arn":"arn:aws:iam::1:user/portal"}}}`,
-			"arn:aws:iam::1:user/portal", "FederatedUser", "bob", "1", 0},
+		"a federated user": {
+			`{"type":"FederatedUser","principalId":"1:bob","arn":"arn:aws:sts::1:federated-user/bob","accountId":"1","sessionContext":{"sessionIssuer":{"type":"IAMUser","arn":"arn:aws:iam::1:user/portal"}}}`,
+			"arn:aws:iam::1:user/portal", "FederatedUser", "bob", "1", 0,
+		},
 		"the root":                {`{"type":"Root","principalId":"1","arn":"arn:aws:iam::1:root","accountId":"1"}`, "arn:aws:iam::1:root", "Root", "", "1", 0},
 		"the root, by its alias":  {`{"type":"Root","principalId":"1","accountId":"1","userName":"company"}`, "arn:aws:iam::1:root", "Root", "", "1", 0},
 		"a service":               {`{"type":"AWSService","invokedBy":"lambda.amazonaws.com"}`, "lambda.amazonaws.com", "AWSService", "", "", 0},
@@ -112,8 +116,10 @@ func TestKeyHasOneNameHoweverItIsCalled(t *testing.T) {
 	if !slices.Equal(e.Keys, []string{"arn:aws:kms:eu-central-1:111122223333:alias/unknown"}) {
 		t.Errorf("an unknown alias became %q", e.Keys)
 	}
-	e = one(t, minimal(object{"eventName": "ReEncrypt", "requestParameters": object{"destinationKeyId": id, "sourceEncryptionContext": object{"tenant": "a", "x": "1"}, "destinationEncryptionContext": object{"tenant": "b", "x": "1"}},
-		"resources": []object{{"ARN": keyARN + "2"}, {"ARN": keyARN}}}), cloudtrail.Options{})
+	e = one(t, minimal(object{
+		"eventName": "ReEncrypt", "requestParameters": object{"destinationKeyId": id, "sourceEncryptionContext": object{"tenant": "a", "x": "1"}, "destinationEncryptionContext": object{"tenant": "b", "x": "1"}},
+		"resources": []object{{"ARN": keyARN + "2"}, {"ARN": keyARN}},
+	}), cloudtrail.Options{})
 	if !slices.Equal(e.Keys, []string{keyARN + "2", keyARN}) || fmt.Sprint(e.Context) != "map[destination.tenant:b tenant:a x:1]" || e.Tenant != "a" {
 		t.Errorf("ReEncrypt: %q, %v", e.Keys, e.Context)
 	}

@@ -60,7 +60,6 @@ type digest struct {
 	end       time.Time
 	hash      string // of the uncompressed bytes, hexadecimal
 	name      string // where it was read
-	region    string
 	meta      map[string]string
 	signature string // that was found good, or ""
 }
@@ -107,7 +106,7 @@ func gunzip(w io.Writer, r io.Reader, most int64) error {
 	}
 	if _, err := in.ReadByte(); err == nil {
 		return errTrailing
-	} else if err != io.EOF { //nolint:errorlint // bufio gives it as it is
+	} else if err != io.EOF {
 		return err
 	}
 	return nil

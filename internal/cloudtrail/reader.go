@@ -172,7 +172,7 @@ func Parse(src io.Reader, o Options, each func(*Event) error) (Stats, error) {
 	var e Event
 	for {
 		switch err := r.Read(&e); {
-		case err == io.EOF:
+		case errors.Is(err, io.EOF):
 			return r.Stats(), nil
 		case err != nil:
 			return r.Stats(), err

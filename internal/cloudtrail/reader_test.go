@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -206,7 +207,7 @@ func TestReaderIsUsedAgain(t *testing.T) {
 		for err = r.Read(&e); err == nil; err = r.Read(&e) {
 			got = append(got, e.ID)
 		}
-		if err != io.EOF || int64(len(got)) != r.Stats().Events {
+		if !errors.Is(err, io.EOF) || int64(len(got)) != r.Stats().Events {
 			t.Errorf("%v, %v, %+v", got, err, r.Stats())
 		}
 		r.Reset(strings.NewReader(src))

@@ -288,7 +288,7 @@ func (s *scanner) skip() []byte {
 	case '{':
 		if s.object() {
 			for first := true; ; first = false {
-				if _, more := s.skipMember(first); !more {
+				if !s.skipMember(first) {
 					break
 				}
 				s.skip()
@@ -316,11 +316,11 @@ func (s *scanner) skip() []byte {
 }
 
 // skipMember is member for one whose name is not looked at.
-func (s *scanner) skipMember(first bool) (struct{}, bool) {
+func (s *scanner) skipMember(first bool) (more bool) {
 	kept := len(s.scratch)
-	_, more := s.member(first)
+	_, more = s.member(first)
 	s.scratch = s.scratch[:kept]
-	return struct{}{}, more
+	return more
 }
 
 // escapesOf reports whether the escapes in a string are sound.

@@ -118,7 +118,7 @@ func drain(t *testing.T, src collect.Source, ack bool) []string {
 	var got []string
 	for {
 		b, err := src.Next(t.Context())
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return got
 		}
 		ok(t, err)
@@ -188,7 +188,7 @@ func TestKilledBetweenNextAndAckLosesNothing(t *testing.T) {
 		var processed []string
 		for i := range stopAt {
 			b, err := p.src.Next(t.Context())
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				break
 			}
 			ok(t, err)

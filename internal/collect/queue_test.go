@@ -1,6 +1,9 @@
 package collect_test
 
 import (
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -12,10 +15,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"crypto/rand"
-	"crypto/rsa"
-	"crypto/x509"
 
 	"cardea/internal/cloudtrail"
 	"cardea/internal/collect"

@@ -85,7 +85,7 @@ func TestKilledWhileReadingABucketLosesNothing(t *testing.T) {
 		var processed []string
 		for i := range stopAt {
 			b, err := p.src.Next(t.Context())
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				break
 			}
 			ok(t, err)

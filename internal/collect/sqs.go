@@ -160,7 +160,7 @@ func (q *Queue) receive(ctx context.Context) error {
 	}
 	if len(q.queue) == 0 {
 		out, err := q.sqs.ReceiveMessage(ctx, &sqs.ReceiveMessageInput{
-			QueueUrl: &q.o.URL, MaxNumberOfMessages: 10, WaitTimeSeconds: int32(q.o.Wait / time.Second), VisibilityTimeout: int32(q.o.Visibility / time.Second), //nolint:gosec // bounded
+			QueueUrl: &q.o.URL, MaxNumberOfMessages: 10, WaitTimeSeconds: int32(q.o.Wait / time.Second), VisibilityTimeout: int32(q.o.Visibility / time.Second),
 			MessageSystemAttributeNames: []types.MessageSystemAttributeName{types.MessageSystemAttributeNameApproximateReceiveCount},
 		})
 		if err != nil {

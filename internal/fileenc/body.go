@@ -48,7 +48,7 @@ func (f *frames) seal(b []byte, seq uint32, length int) {
 	iv := f.iv(seq)
 	binary.BigEndian.PutUint32(b, seq)
 	copy(b[4:], iv)
-	f.aead.Seal(b[frameHead:frameHead], iv, b[frameHead:frameHead+length], f.associated(kindFrame, seq, uint64(length))) //nolint:gosec // a length
+	f.aead.Seal(b[frameHead:frameHead], iv, b[frameHead:frameHead+length], f.associated(kindFrame, seq, uint64(length)))
 }
 
 // sealFinal does so with the final frame, whose content stands behind a head of that
@@ -58,13 +58,13 @@ func (f *frames) sealFinal(b []byte, seq uint32, length int) {
 	binary.BigEndian.PutUint32(b, lastFrame)
 	binary.BigEndian.PutUint32(b[4:], seq)
 	copy(b[8:], iv)
-	binary.BigEndian.PutUint32(b[8+ivSize:], uint32(length))                                                                  //nolint:gosec // at most a frame
-	f.aead.Seal(b[finalHead:finalHead], iv, b[finalHead:finalHead+length], f.associated(kindFinalFrame, seq, uint64(length))) //nolint:gosec // a length
+	binary.BigEndian.PutUint32(b[8+ivSize:], uint32(length))
+	f.aead.Seal(b[finalHead:finalHead], iv, b[finalHead:finalHead+length], f.associated(kindFinalFrame, seq, uint64(length)))
 }
 
 // open decrypts a frame's content where it stands.
 func (f *frames) open(iv, sealed []byte, kind string, seq uint32) ([]byte, error) {
-	plain, err := f.aead.Open(sealed[:0], iv, sealed, f.associated(kind, seq, uint64(len(sealed)-tagSize))) //nolint:gosec // a length
+	plain, err := f.aead.Open(sealed[:0], iv, sealed, f.associated(kind, seq, uint64(len(sealed)-tagSize)))
 	if err != nil {
 		return nil, forged("frame %d was changed", seq)
 	}

@@ -36,7 +36,7 @@ func appendPairs(b []byte, pairs []Pair) []byte {
 	if len(pairs) == 0 {
 		return b
 	}
-	b = binary.BigEndian.AppendUint16(b, uint16(len(pairs))) //nolint:gosec // a context is below 64 KiB
+	b = binary.BigEndian.AppendUint16(b, uint16(len(pairs)))
 	for _, p := range pairs {
 		b = appendField(b, p.Key)
 		b = appendField(b, p.Value)
@@ -45,7 +45,7 @@ func appendPairs(b []byte, pairs []Pair) []byte {
 }
 
 func appendField[T string | []byte](b []byte, field T) []byte {
-	b = binary.BigEndian.AppendUint16(b, uint16(len(field))) //nolint:gosec // checked where it comes from
+	b = binary.BigEndian.AppendUint16(b, uint16(len(field)))
 	return append(b, field...)
 }
 

@@ -142,16 +142,17 @@ func open(ctx context.Context, kms KMS, r io.Reader, o DecryptOptions) (*message
 
 // readAuthentication reads what follows the header: a nonce in version 1, and a tag.
 func (m *message) readAuthentication() ([]byte, error) {
-	b := make([]byte, tagSize, ivSize+tagSize)
+	n := tagSize
 	if m.Header.Version == 1 {
-		b = b[:ivSize+tagSize]
+		n += ivSize
 	}
+	b := make([]byte, n)
 	if _, err := io.ReadFull(m.r, b); err != nil {
 		return nil, cutOff(err, "behind its header")
 	}
 	if m.verify != nil {
-		m.verify.Write(m.Header.raw) //nolint:errcheck // a hash
-		m.verify.Write(b)            //nolint:errcheck // a hash
+		m.verify.Write(m.Header.raw)
+		m.verify.Write(b)
 	}
 	return b, nil
 }
@@ -214,13 +215,13 @@ func (m *message) read(f *feed) error {
 		if err != nil {
 			return err
 		}
-		b.seq = uint32(seq) //nolint:gosec // checked by scan
+		b.seq = uint32(seq)
 		end, err := m.scan(b, have, seq)
 		if err != nil {
 			return err
 		}
 		if m.verify != nil {
-			m.verify.Write(b.buf[:end]) //nolint:errcheck // a hash
+			m.verify.Write(b.buf[:end])
 		}
 		if b.final {
 			if err := m.readEnd(io.MultiReader(bytes.NewReader(b.buf[end:have]), m.r)); err != nil {
@@ -229,7 +230,7 @@ func (m *message) read(f *feed) error {
 			f.emit(b)
 			return nil
 		}
-		seq += uint64(b.frames) //nolint:gosec // a small number
+		seq += uint64(b.frames)
 		if ended {
 			return fmt.Errorf("%w before frame %d is complete", ErrTruncated, seq)
 		}
@@ -302,7 +303,7 @@ func (m *message) open(f *frames, b *block) error {
 		if b.final && i == b.frames-1 {
 			kind, nonce, head, length = kindFinalFrame, 8, finalHead, b.last
 		}
-		plain, err := f.open(frame[nonce:nonce+ivSize], frame[head:head+length+tagSize], kind, b.seq+uint32(i)) //nolint:gosec // a small number
+		plain, err := f.open(frame[nonce:nonce+ivSize], frame[head:head+length+tagSize], kind, b.seq+uint32(i))
 		if err != nil {
 			return err
 		}
@@ -319,7 +320,7 @@ func (m *message) nonFramed(w io.Writer) error {
 		return cutOff(err, "before its content")
 	}
 	length := binary.BigEndian.Uint64(head[ivSize:])
-	if length > uint64(m.o.MaxFrame) { //nolint:gosec // not negative
+	if length > uint64(m.o.MaxFrame) {
 		return fmt.Errorf("%w: its body is one piece of %d bytes, at most %d are read", ErrLimit, length, m.o.MaxFrame)
 	}
 	sealed := make([]byte, length+tagSize)
@@ -328,8 +329,8 @@ func (m *message) nonFramed(w io.Writer) error {
 		return cutOff(err, "in its content")
 	}
 	if m.verify != nil {
-		m.verify.Write(head)   //nolint:errcheck // a hash
-		m.verify.Write(sealed) //nolint:errcheck // a hash
+		m.verify.Write(head)
+		m.verify.Write(sealed)
 	}
 	plain, err := m.frames().open(head[:ivSize], sealed, kindNonFramed, 1)
 	if err != nil {

@@ -62,8 +62,8 @@ func Encrypt(ctx context.Context, kms KMS, w io.Writer, r io.Reader, o EncryptOp
 	if err := checkContext(all); err != nil {
 		return nil, 0, err
 	}
-	h := &Header{Version: 2, Suite: Committed, MessageID: make([]byte, messageIDSize(2)), FrameLength: uint32(o.FrameLength)} //nolint:gosec // checked above
-	rand.Read(h.MessageID)                                                                                                    //nolint:errcheck // never fails
+	h := &Header{Version: 2, Suite: Committed, MessageID: make([]byte, messageIDSize(2)), FrameLength: uint32(o.FrameLength)}
+	rand.Read(h.MessageID)
 	stored := maps.Clone(o.Context)
 	var sign *signer
 	if o.Sign {
@@ -170,10 +170,10 @@ func (e *encryption) read(f *feed) error {
 		if err != nil {
 			return err
 		}
-		if seq+uint64(e.perBlock()) >= math.MaxUint32 { //nolint:gosec // a small number
+		if seq+uint64(e.perBlock()) >= math.MaxUint32 {
 			return fmt.Errorf("%w: more than %d frames of %d bytes: choose longer frames", ErrInvalid, uint32(math.MaxUint32), e.h.FrameLength)
 		}
-		b.seq = uint32(seq) //nolint:gosec // checked above
+		b.seq = uint32(seq)
 		ended, err := e.fill(b)
 		if err != nil {
 			return err
@@ -192,7 +192,7 @@ func (e *encryption) read(f *feed) error {
 			return nil
 		}
 		waiting = b
-		seq += uint64(b.frames) //nolint:gosec // a small number
+		seq += uint64(b.frames)
 	}
 }
 
@@ -223,7 +223,7 @@ func readUp(r io.Reader, b []byte) (n int, ended bool, err error) {
 		k, err = r.Read(b[n:])
 		n += k
 		switch {
-		case err == io.EOF: //nolint:errorlint // io.Reader's contract: EOF itself
+		case err == io.EOF:
 			return n, true, nil
 		case err != nil:
 			return n, false, err
@@ -239,13 +239,13 @@ func (e *encryption) seal(f *frames, b *block) error {
 		n--
 	}
 	for i := range n {
-		f.seal(b.buf[i*e.stride():], b.seq+uint32(i), length) //nolint:gosec // a small number
+		f.seal(b.buf[i*e.stride():], b.seq+uint32(i), length)
 	}
 	end := n * e.stride()
 	if b.final {
 		last := b.buf[end:]
 		copy(last[finalHead:], last[frameHead:frameHead+b.last]) // its head is longer
-		f.sealFinal(last, b.seq+uint32(n), b.last)               //nolint:gosec // a small number
+		f.sealFinal(last, b.seq+uint32(n), b.last)
 		end += finalHead + b.last + tagSize
 	}
 	b.out = b.buf[:end]

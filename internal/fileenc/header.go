@@ -207,7 +207,7 @@ func (h *Header) append(b []byte) []byte {
 	b = binary.BigEndian.AppendUint16(b, uint16(h.Suite))
 	b = append(b, h.MessageID...)
 	b = appendField(b, appendPairs(nil, h.Context))
-	b = binary.BigEndian.AppendUint16(b, uint16(len(h.Keys))) //nolint:gosec // at most maxKeys
+	b = binary.BigEndian.AppendUint16(b, uint16(len(h.Keys)))
 	for _, k := range h.Keys {
 		b = appendField(b, k.Provider)
 		b = appendField(b, k.Info)

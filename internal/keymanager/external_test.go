@@ -295,7 +295,7 @@ func TestFailuresOfTheExternalServiceAreToldApart(t *testing.T) {
 	}
 	body := func(text string) func(http.ResponseWriter, *http.Request) bool {
 		return func(w http.ResponseWriter, _ *http.Request) bool {
-			io.WriteString(w, text) //nolint:errcheck // to a test
+			io.WriteString(w, text)
 			return true
 		}
 	}
@@ -364,7 +364,7 @@ func TestExternalServiceThatHangsEndsInTime(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.failWith(func(_ http.ResponseWriter, r *http.Request) bool {
-		io.Copy(io.Discard, r.Body) //nolint:errcheck // only then it is noticed that the client has gone
+		io.Copy(io.Discard, r.Body)
 		<-r.Context().Done()
 		return true
 	})

@@ -69,7 +69,7 @@ func (f *flights[K, V]) join(ctx context.Context, name K, present func() (V, boo
 			return v, nil
 		}
 		// What ends the flight is its timeout, or that nobody waits for it any more.
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), loadTimeout)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), loadTimeout) //nolint:gosec // run cancels it
 		l = &flight[V]{cancel: cancel, done: make(chan struct{})}
 		if f.under == nil {
 			f.under = map[K]*flight[V]{}

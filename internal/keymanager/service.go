@@ -249,14 +249,14 @@ func (s *Service) do(ctx context.Context, method, path string, body []byte) ([]b
 		}
 		return nil, err
 	}
-	defer res.Body.Close() //nolint:errcheck // only read from
+	defer res.Body.Close()
 	answer := bytes.NewBuffer(make([]byte, 0, maxServiceBody+1))
 	n, err := io.Copy(answer, io.LimitReader(res.Body, maxServiceBody+1))
 	if err == nil && n > maxServiceBody {
 		err = fmt.Errorf("encryption service answered with more than %d bytes", maxServiceBody)
 	}
 	if err == nil && res.StatusCode != http.StatusOK {
-		after, _ := strconv.Atoi(res.Header.Get("Retry-After")) //nolint:errcheck // 0 is not known
+		after, _ := strconv.Atoi(res.Header.Get("Retry-After"))
 		err = &statusError{path, res.StatusCode, time.Duration(min(max(after, 0), 3600)) * time.Second}
 	}
 	if err != nil {

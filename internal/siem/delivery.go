@@ -115,7 +115,7 @@ func (d *Delivery) Run(ctx context.Context) {
 		g.Go(func() error { p.run(ctx); return nil })
 	}
 	g.Go(func() error { d.watch(ctx); return nil })
-	_ = g.Wait() //nolint:errcheck // none of them returns one
+	_ = g.Wait()
 }
 
 // Drain delivers what is there and returns when it is all delivered, or when a
@@ -131,7 +131,7 @@ func (d *Delivery) Drain(ctx context.Context) error {
 			return nil
 		})
 	}
-	_ = g.Wait() //nolint:errcheck // they are in errs
+	_ = g.Wait()
 	d.look(ctx)
 	return errors.Join(errs...)
 }

@@ -145,8 +145,8 @@ func TestPartOfABatchThatArrivedIsNotSentAgain(t *testing.T) {
 	})
 	o, _, _ := options(t, t.TempDir(), []*memLog{log}, Receiver{Name: "siem", Sink: part})
 	d := mustOpen(t, o)
-	defer d.Close() //nolint:errcheck // tested elsewhere
-	for range 5 {   // it gives up after three errors
+	defer d.Close()
+	for range 5 { // it gives up after three errors
 		if d.Drain(t.Context()) == nil {
 			break
 		}
@@ -173,8 +173,8 @@ func TestWhatAReceiverRefusesIsParkedAndTold(t *testing.T) {
 	other := &collector{}
 	o, _, _ := options(t, dir, []*memLog{log}, Receiver{Name: "picky", Sink: picky, Filter: FilterAll}, Receiver{Name: "other", Sink: other})
 	d := mustOpen(t, o)
-	defer d.Close() //nolint:errcheck // tested elsewhere
-	for range 2 {   // the finding is of the first
+	defer d.Close()
+	for range 2 { // the finding is of the first
 		if err := d.Drain(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -222,7 +222,7 @@ func TestDamageOfTheLogIsFoundAndTold(t *testing.T) {
 			tc.damage(t, log)
 			o, _, text := options(t, t.TempDir(), []*memLog{log}, Receiver{Name: "siem", Sink: got, BatchEntries: 1000})
 			d := mustOpen(t, o)
-			defer d.Close() //nolint:errcheck // tested elsewhere
+			defer d.Close()
 			for range 2 {
 				if err := d.Drain(t.Context()); err != nil {
 					t.Fatal(err)
@@ -259,7 +259,7 @@ func TestDamagedLogDoesNotHoldOthers(t *testing.T) {
 	good.add(t, 500)
 	o, _, _ := options(t, t.TempDir(), []*memLog{bad, good}, Receiver{Name: "siem", Sink: got, BatchEntries: 10})
 	d := mustOpen(t, o)
-	defer d.Close() //nolint:errcheck // tested elsewhere
+	defer d.Close()
 	if err := d.Drain(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -275,7 +275,7 @@ func TestRollbackOfTheLogIsFound(t *testing.T) {
 	log.add(t, 20)
 	o, _, _ := options(t, dir, []*memLog{log}, Receiver{Name: "siem", Sink: got})
 	d := mustOpen(t, o)
-	defer d.Close() //nolint:errcheck // tested elsewhere
+	defer d.Close()
 	if err := d.Drain(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -343,7 +343,7 @@ func TestReceiverGetsOnlyItsLogs(t *testing.T) {
 	two.add(t, 4)
 	o, _, _ := options(t, t.TempDir(), []*memLog{one, two}, Receiver{Name: "mine", Sink: mine, Origins: []string{one.origin}}, Receiver{Name: "all", Sink: all})
 	d := mustOpen(t, o)
-	defer d.Close() //nolint:errcheck // tested elsewhere
+	defer d.Close()
 	if err := d.Drain(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -366,7 +366,7 @@ func TestFilterMovesOnOverWhatItLeavesOut(t *testing.T) {
 	})
 	o, _, _ := options(t, dir, []*memLog{log}, Receiver{Name: "siem", Sink: got, Filter: FilterSecurity})
 	d := mustOpen(t, o)
-	defer d.Close() //nolint:errcheck // tested elsewhere
+	defer d.Close()
 	if err := d.Drain(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -400,7 +400,7 @@ func TestAlertsAreKeptUntilTheyAreDelivered(t *testing.T) {
 			if _, err := f.WriteString(`{"kind":"alert","id":"half`); err != nil {
 				t.Fatal(err)
 			}
-			f.Close() //nolint:errcheck // a test
+			f.Close()
 		}
 	}
 	files, _, err := spool.files()
@@ -410,7 +410,7 @@ func TestAlertsAreKeptUntilTheyAreDelivered(t *testing.T) {
 	got := &collector{}
 	o, _, _ := options(t, dir, nil, Receiver{Name: "siem", Sink: got, BatchEntries: 3, Filter: FilterAlerts})
 	d := mustOpen(t, o)
-	defer d.Close() //nolint:errcheck // tested elsewhere
+	defer d.Close()
 	if err := d.Drain(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -10,8 +10,6 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"golang.org/x/mod/sumdb/tlog"
-
 	"cardea/internal/audit"
 	"cardea/internal/detect"
 )
@@ -183,7 +181,7 @@ func (ev *Event) PCI() []string {
 // hash is the leaf hash of an entry, base64.
 func (ev *Event) hash() string {
 	h := audit.LeafHash(ev.Line)
-	return tlog.Hash(h).String()
+	return h.String()
 }
 
 // signature names what kind of event it is, for products that group by it: an

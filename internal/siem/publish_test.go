@@ -22,7 +22,7 @@ func publisher(t *testing.T, dir string, log *memLog, targets map[string]Target)
 	got := &collector{}
 	o, c, _ := options(t, dir, nil, Receiver{Name: "siem", Sink: got})
 	d := mustOpen(t, o)
-	t.Cleanup(func() { d.Close() }) //nolint:errcheck // tested elsewhere
+	t.Cleanup(func() { d.Close() })
 	if targets["deliveries"] != nil {
 		targets["deliveries"] = Spooled{d.Spool()}
 	}

@@ -2,12 +2,13 @@ package siem
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -143,7 +144,9 @@ func pause(ctx context.Context, d time.Duration) error {
 // random part, so that nodes do not come back all at once.
 func (p *pump) failed(ctx context.Context, err error, tries int) time.Duration {
 	wait := min(p.d.o.MaxBackoff, p.d.o.MinBackoff<<min(tries, 20))
-	wait -= time.Duration(rand.Int64N(int64(wait)/2 + 1)) //nolint:gosec // spreads load, is no secret
+	var b [8]byte
+	rand.Read(b[:])
+	wait -= time.Duration(binary.LittleEndian.Uint64(b[:]) % uint64(wait/2+1))
 	if later, ok := errors.AsType[*RetryError](err); ok {
 		wait = max(wait, min(later.After, time.Hour))
 	}

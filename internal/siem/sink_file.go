@@ -109,7 +109,7 @@ func (s *File) replaced() bool {
 func (s *File) open() (err error) {
 	f, err := os.OpenFile(s.o.Path, os.O_RDWR|os.O_APPEND, 0)
 	if errors.Is(err, os.ErrNotExist) {
-		if f, err = os.OpenFile(s.o.Path, os.O_RDWR|os.O_APPEND|os.O_CREATE|os.O_EXCL, fileMode); err == nil { //nolint:gosec // an agent's group reads it
+		if f, err = os.OpenFile(s.o.Path, os.O_RDWR|os.O_APPEND|os.O_CREATE|os.O_EXCL, fileMode); err == nil {
 			err = errors.Join(f.Chmod(fileMode), syncDir(filepath.Dir(s.o.Path))) // whatever the umask is
 		}
 	}

@@ -240,7 +240,7 @@ func newSyslogServer(t testing.TB, config *tls.Config, act func(n int, c net.Con
 				return
 			}
 			s.wg.Go(func() {
-				defer conn.Close() //nolint:errcheck // a test
+				defer conn.Close()
 				if s.act != nil && s.act(n, conn) {
 					return
 				}
@@ -249,11 +249,11 @@ func newSyslogServer(t testing.TB, config *tls.Config, act func(n int, c net.Con
 					c = tls.Server(conn, config)
 				}
 				s.read(c)
-				c.Close() //nolint:errcheck // a test
+				c.Close()
 			})
 		}
 	})
-	t.Cleanup(func() { l.Close(); s.wg.Wait() }) //nolint:errcheck // a test
+	t.Cleanup(func() { l.Close(); s.wg.Wait() })
 	return s
 }
 
@@ -353,14 +353,14 @@ func TestSyslogReceiverThatDoesNotReadGetsTheBatchAgain(t *testing.T) {
 		case 0: // closes at once
 			return true
 		case 1: // reads a part, then dies
-			io.CopyN(io.Discard, c, 1000) //nolint:errcheck // a test
+			io.CopyN(io.Discard, c, 1000)
 			return true
 		case 2: // is half there: neither reads nor ends
 			<-half
 			return true
 		case 3: // resets
 			if tcp, ok := c.(*net.TCPConn); ok {
-				tcp.SetLinger(0) //nolint:errcheck // a test
+				tcp.SetLinger(0)
 			}
 			return true
 		}
@@ -441,7 +441,7 @@ func TestWebhookSignsAndUnderstandsAnswers(t *testing.T) {
 	}))
 	defer server.Close()
 	s := NewWebhook(WebhookOptions{URL: server.URL, Encoder: encoder(FormatNDJSON), Key: key, Now: (&clock{now: testTime}).Now})
-	defer s.Close() //nolint:errcheck // a test
+	defer s.Close()
 	mustSend(t, s, batchOf(t, log, 0, 8))
 	wantIDs(t, log.origin, 8, idsIn(t, bodies[0]))
 
@@ -454,7 +454,7 @@ func TestWebhookSignsAndUnderstandsAnswers(t *testing.T) {
 				w.Header().Set(header[0], header[1])
 			}
 			w.WriteHeader(code)
-			io.WriteString(w, "reason\nwith \x1b[31m") //nolint:errcheck // a test
+			io.WriteString(w, "reason\nwith \x1b[31m")
 		}
 	}
 	for name, tc := range map[string]struct {

@@ -455,9 +455,12 @@ func testRecordsUnder(t *testing.T, url string) {
 			of   vault.Holder
 			want []vault.Record
 		}{
-			{"merchant 1, version 1", versionOf(k1), one, of1}, {"merchant 1, version 2", v2, one, of1v2},
-			{"merchant 2", versionOf(k2), two, of2}, {"entities", versionOf(tenant), entity, ofEntity},
-			{"in a KMS", versionOf(direct), one, of1direct}, {"nobody's", vault.KeyVersion{ID: vault.NewKeyID(), Version: 1}, one, nil},
+			{"merchant 1, version 1", versionOf(k1), one, of1},
+			{"merchant 1, version 2", v2, one, of1v2},
+			{"merchant 2", versionOf(k2), two, of2},
+			{"entities", versionOf(tenant), entity, ofEntity},
+			{"in a KMS", versionOf(direct), one, of1direct},
+			{"nobody's", vault.KeyVersion{ID: vault.NewKeyID(), Version: 1}, one, nil},
 		} {
 			held(t, c.name, heldPages(t, limit, func(after int64, limit int) ([]vault.HeldRecord, error) {
 				return s.RecordsUnder(t.Context(), c.key, after, limit)
@@ -813,8 +816,14 @@ func testJobs(t *testing.T, url string) {
 		limit  int
 		want   []int // numbers
 	}{
-		{"", 100, []int{11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0}}, {"", 5, []int{11, 10, 8, 4, 0}}, {"", 1, []int{8, 4, 0}}, {"", 0, []int{8, 4, 0}},
-		{"public", 100, []int{7, 6, 5, 4, 3, 2, 1, 0}}, {"public", 3, []int{7, 4, 0}}, {"other", 2, []int{11, 8}}, {"nobody", 9, nil},
+		{"", 100, []int{11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0}},
+		{"", 5, []int{11, 10, 8, 4, 0}},
+		{"", 1, []int{8, 4, 0}},
+		{"", 0, []int{8, 4, 0}},
+		{"public", 100, []int{7, 6, 5, 4, 3, 2, 1, 0}},
+		{"public", 3, []int{7, 4, 0}},
+		{"other", 2, []int{11, 8}},
+		{"nobody", 9, nil},
 	} {
 		var jobs []vault.Job
 		for _, n := range c.want {
