@@ -330,9 +330,9 @@ func (o operator) count(t *testing.T) (byMode map[string]int64, current bool) {
 	return byMode, current
 }
 
-// TestMigrationWhileServed takes a tenant through every mode, with 'make crash' in
-// every direction, and to another KMS key, on two nodes with one database where there
-// can be two, while clients store and read.
+// TestMigrationWhileServed takes a tenant through every mode, with -crash.rounds above
+// 2 in every direction, and to another KMS key, on two nodes with one database where
+// there can be two, while clients store and read.
 func TestMigrationWhileServed(t *testing.T) {
 	url, keys, macs := embeddedKMS(t)
 	local := config.DefaultTenant()
