@@ -199,9 +199,12 @@ func (a *KeyAdmin) seize(ctx context.Context, c *call, j *Job, result string, ch
 		return err
 	}
 	got.Until, got.UpdatedAt = now, now
-	_, err = c.commit(ctx, result, func(ctx context.Context, e audit.Sealed) (bool, error) {
+	saved, err := c.commit(ctx, result, func(ctx context.Context, e audit.Sealed) (bool, error) {
 		return a.o.Store.SaveJob(ctx, got, &e)
 	})
+	if err == nil && !saved { // another operator was faster
+		return &Refusal{Result: "changed", Reason: fmt.Sprintf("job %s has changed meanwhile: look at it again", j.ID)}
+	}
 	*j = got
 	return err
 }

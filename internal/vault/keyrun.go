@@ -200,8 +200,8 @@ func (r *jobRun) wait(ctx context.Context, step string, until Micros) error {
 // end finishes the job with an entry that says how it went.
 func (r *jobRun) end(ctx context.Context, state JobState, problem string) error {
 	now := r.a.gate.now()
-	r.job.State, r.job.Error, r.job.DoneAt, r.job.UpdatedAt, r.job.Until = state, problem, now, now, now
-	j := &r.job
+	j := r.job // a copy: what is given back after an error has not ended
+	j.State, j.Error, j.DoneAt, j.UpdatedAt, j.Until = state, problem, now, now, now
 	err := r.a.do(ctx, r.who(), OpKeyJob, j.Tenant, j.Holder, func(c *call) error {
 		c.entry.Detail = fmt.Sprintf("%s, %s, job %s of %s: %d moved, %d verified, %d do not open", j.Kind, j.Reason, j.ID, j.By, j.Moved, j.Verified, j.Bad)
 		if problem != "" {
@@ -209,7 +209,7 @@ func (r *jobRun) end(ctx context.Context, state JobState, problem string) error 
 			c.entry.Detail += ": " + problem
 		}
 		_, err := c.commit(ctx, string(state), func(ctx context.Context, e audit.Sealed) (bool, error) {
-			ok, err := r.a.o.Store.SaveJob(ctx, *j, &e)
+			ok, err := r.a.o.Store.SaveJob(ctx, j, &e)
 			if err == nil && !ok {
 				err = errTaken
 			}
