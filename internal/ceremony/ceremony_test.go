@@ -393,6 +393,17 @@ func TestTranscriptIsSignedByEachCustodian(t *testing.T) {
 	if _, _, err := OpenTranscript(&other, note.VerifierList(known...)); err == nil || err.Error() != "transcript: is of another key" {
 		t.Errorf("other key: %v", err)
 	}
+	for name, change := range map[string]func(*Wrapped){
+		"material": func(x *Wrapped) { x.Material = append([]byte{x.Material[0] ^ 1}, x.Material[1:]...) },
+		"token":    func(x *Wrapped) { x.ImportToken = []byte("another") },
+	} {
+		exchanged := *w
+		change(&exchanged)
+		if _, _, err := OpenTranscript(&exchanged, note.VerifierList(known...)); err == nil ||
+			err.Error() != "transcript: is of other material: what was wrapped, or its import token, was exchanged since the custodians signed" {
+			t.Errorf("exchanged %s: %v", name, err)
+		}
+	}
 	witnesses[1].Signer = witnesses[0].Signer
 	if _, err := Transcript(p, w, witnesses, now); err == nil || err.Error() != `components do not belong together: custodian "alice" has two components: split knowledge needs different people` {
 		t.Errorf("one person: %v", err)

@@ -81,6 +81,12 @@ func ParseWrapped(text []byte) (*Wrapped, error) {
 	return w, nil
 }
 
+// digest tells wrapped material apart, with the token that it is imported with.
+func (w *Wrapped) digest() string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "cardea wrapped material v1\n%x\n%x\n", w.Material, w.ImportToken))
+	return hex.EncodeToString(sum[:])
+}
+
 // Encode writes it for another machine.
 func (w *Wrapped) Encode() ([]byte, error) { return encode(w) }
 
@@ -139,10 +145,11 @@ type Witness struct {
 const transcriptHeader = "cardea key ceremony v1"
 
 // Transcript is the record of a ceremony, signed by each custodian: who, when, for
-// which key, which components by their check values, and under what it was wrapped.
+// which key, which components by their check values, under what it was wrapped, and
+// what came of that: nobody can put material of his own in its place.
 func Transcript(p *Parameters, w *Wrapped, witnesses []Witness, now time.Time) ([]byte, error) {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s\nkey: %s\nkey spec: %s\nwrapping: %s\nparameters: %s\nkcv: %s\ntime: %s\n", transcriptHeader, p.KeyID, p.KeySpec, p.Algorithm, p.Digest(), w.KCV, now.UTC().Format(time.RFC3339))
+	fmt.Fprintf(&b, "%s\nkey: %s\nkey spec: %s\nwrapping: %s\nparameters: %s\nkcv: %s\nmaterial: %s\ntime: %s\n", transcriptHeader, p.KeyID, p.KeySpec, p.Algorithm, p.Digest(), w.KCV, w.digest(), now.UTC().Format(time.RFC3339))
 	var signers []note.Signer
 	seen := map[string]bool{}
 	for _, x := range witnesses {
@@ -175,6 +182,8 @@ func OpenTranscript(w *Wrapped, known note.Verifiers) (text string, signers []st
 		return "", nil, errors.New("transcript: is none of a key ceremony")
 	case !strings.Contains(n.Text, "\nkey: "+w.KeyID+"\n") || !strings.Contains(n.Text, "\nkcv: "+w.KCV+"\n"):
 		return "", nil, errors.New("transcript: is of another key")
+	case !strings.Contains(n.Text, "\nmaterial: "+w.digest()+"\n"):
+		return "", nil, errors.New("transcript: is of other material: what was wrapped, or its import token, was exchanged since the custodians signed")
 	case len(signers) < 2:
 		return "", nil, fmt.Errorf("transcript: signed by %d known custodians, want at least 2", len(signers))
 	}
