@@ -208,8 +208,17 @@ func (e *Envelope) Close() {
 	e.keys.close()
 }
 
-// usable is whether a key may be used now, by the mode in which it was unwrapped.
-func (e *Envelope) usable(k *clearKey) error { return e.wrappers[k.mode].Usable(k.tenant) }
+// usable is whether a key may be used now, by the mode in which it was unwrapped. That
+// of a suspended tenant may not in any: what was under way when it was suspended would
+// otherwise bring keys back that Forget has wiped.
+func (e *Envelope) usable(k *clearKey) error {
+	if e.tenants != nil {
+		if _, is := e.tenants.Suspended(k.tenant); is {
+			return fmt.Errorf("tenant %q: %w", k.tenant, vault.ErrSuspended)
+		}
+	}
+	return e.wrappers[k.mode].Usable(k.tenant)
+}
 
 // ofRecord returns the key that a record names.
 func (e *Envelope) ofRecord(ctx context.Context, v versionName) (*clearKey, error) {
