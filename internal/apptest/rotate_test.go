@@ -374,7 +374,7 @@ func TestMigrationWhileServed(t *testing.T) {
 			for i := range 60 {
 				f.store(t.Context(), client, fmt.Sprintf("seed-%d", i))
 			}
-			print := f.fingerprint(t.Context(), client, numbers[0])
+			first := f.fingerprint(t.Context(), client, numbers[0])
 			f.check(t, "before")
 			for i, to := range tour {
 				step := fmt.Sprintf("%d to %s", i, to.Mode)
@@ -401,8 +401,8 @@ func TestMigrationWhileServed(t *testing.T) {
 					t.Fatalf("%s: %+v", step, j)
 				}
 				f.check(t, step)
-				if got := f.fingerprint(t.Context(), client, numbers[0]); got != print {
-					t.Errorf("%s: fingerprint %s was %s", step, got, print)
+				if got := f.fingerprint(t.Context(), client, numbers[0]); got != first {
+					t.Errorf("%s: fingerprint %s was %s", step, got, first)
 				}
 				byMode, current := o.count(t)
 				if len(byMode) != 1 || byMode[to.Mode] != int64(len(f.cards)) || !current {

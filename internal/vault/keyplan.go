@@ -3,6 +3,7 @@ package vault
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"cardea/internal/iam"
@@ -140,7 +141,7 @@ func (a *KeyAdmin) schedule(ctx context.Context) {
 			continue
 		}
 		if err := a.scheduleTenant(ctx, tenant); err != nil && ctx.Err() == nil {
-			a.gate.Logger.WarnContext(ctx, "keys that are due not looked for", "tenant", tenant, "error", err)
+			a.gate.Logger.WarnContext(ctx, "keys that are due not looked for", slog.String("tenant", tenant), slog.Any("error", err))
 		}
 	}
 }

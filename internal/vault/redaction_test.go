@@ -156,6 +156,7 @@ func specimens(t *testing.T) map[reflect.Type]specimen {
 		{keymanager.DirectOptions{Envelope: n.local}, keys},
 		{keymanager.ServiceOptions{URL: "https://localhost", Credentials: text(credentials)}, [][]byte{[]byte(credentials)}},
 		{service, [][]byte{[]byte(credentials)}},
+		{keymanager.NewExternalTenants(map[string]*keymanager.Service{"acme": service}), [][]byte{[]byte(credentials)}},
 		{keymanager.NewDirect(keymanager.DirectOptions{Envelope: n.local}), keys},
 		{keymanager.NewRouter(n.gate.Tenants, n.local, nil), keys},
 		{n.Service, append(keys, plain...)},

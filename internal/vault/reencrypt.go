@@ -249,7 +249,7 @@ func (r *jobRun) replace(ctx context.Context, w WrappedKey, changes []ResealedRe
 		to := changes[0].Sealed
 		c.entry.Detail = fmt.Sprintf("%d records from version %d of key %s in mode %s to version %d of key %s in mode %s, but those changed meanwhile, job %s",
 			len(changes), w.Version, w.ID, w.Mode, to.KeyVersion, to.Key, to.Mode, r.job.ID)
-		any, err := c.commit(ctx, "moved", func(ctx context.Context, e audit.Sealed) (bool, error) {
+		some, err := c.commit(ctx, "moved", func(ctx context.Context, e audit.Sealed) (bool, error) {
 			done, err := r.a.o.Store.ReplaceSealed(ctx, changes, e)
 			moved = 0
 			for _, d := range done {
@@ -259,7 +259,7 @@ func (r *jobRun) replace(ctx context.Context, w WrappedKey, changes []ResealedRe
 			}
 			return moved > 0, err
 		})
-		if err == nil && !any {
+		if err == nil && !some {
 			c.entry.Result = "changed"
 		}
 		return err
@@ -362,7 +362,7 @@ func (r *jobRun) rehash(ctx context.Context, active WrappedKey, rows []HeldRecor
 	err = r.a.do(ctx, r.who(), OpKeyReencrypt, r.job.Tenant, "", func(c *call) error {
 		c.key(active.version())
 		c.entry.Detail = fmt.Sprintf("%d cards hashed under version %d of the dedupe key, but those changed meanwhile, job %s", len(changes), active.Version, r.job.ID)
-		any, err := c.commit(ctx, "hashed", func(ctx context.Context, e audit.Sealed) (bool, error) {
+		some, err := c.commit(ctx, "hashed", func(ctx context.Context, e audit.Sealed) (bool, error) {
 			is, err := r.a.o.Store.ReplaceSealed(ctx, changes, e)
 			done = 0
 			for _, d := range is {
@@ -372,7 +372,7 @@ func (r *jobRun) rehash(ctx context.Context, active WrappedKey, rows []HeldRecor
 			}
 			return done > 0, err
 		})
-		if err == nil && !any {
+		if err == nil && !some {
 			c.entry.Result = "changed"
 		}
 		return err
