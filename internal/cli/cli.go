@@ -74,6 +74,7 @@ type commands struct {
 	Inspect    inspectCommand    `cmd:"" help:"Show what an encrypted file says of itself: keys, context, algorithms."`
 	Migrate    migrateCommands   `cmd:"" help:"Import what another vault has."`
 	Ceremony   ceremonyCommands  `cmd:"" help:"Key material under split knowledge: components, wrapping on a machine without a network, import."`
+	Lifecycle  lifecycleCommands `cmd:"" help:"Keys of AWS KMS or of a key service under a written policy: plan, apply, status, drift."`
 	Approval   approvalCommands  `cmd:"" help:"Dual control: ask for and approve what no one person may do alone; the register of key custodians."`
 	Version    versionCommand    `cmd:"" help:"Print version, build and FIPS 140-3 module."`
 	Completion completionCommand `cmd:"" help:"Print a completion script for a shell."`

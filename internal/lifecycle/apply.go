@@ -138,7 +138,7 @@ func (a *Administrator) create(ctx context.Context, c *Class, tags map[string]st
 	}
 	out, err := a.KMS.CreateKey(ctx, in)
 	if err != nil {
-		return "", fmt.Errorf("%w: the caller must be one of the key's administrators, or the account's root user", err)
+		return "", fmt.Errorf("%w: administrators and users must exist, and the caller must be one of the administrators or the account's root user", err)
 	}
 	return aws.ToString(out.KeyMetadata.Arn), nil
 }
