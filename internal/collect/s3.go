@@ -157,10 +157,8 @@ func (l *bucketLister) start(prefix string) string {
 	l.mu.Lock()
 	last := l.last[prefix]
 	l.mu.Unlock()
-	if f := trailFile.FindStringSubmatch(last); f != nil {
-		if at, err := time.Parse(minute, f[2]); err == nil {
-			from = at.Add(-l.o.LookBack)
-		}
+	if at, ok := l.madeAt(last); ok {
+		from = at.Add(-l.o.LookBack)
 	}
 	if from.IsZero() {
 		return ""
@@ -192,9 +190,23 @@ func get(ctx context.Context, client *s3.Client, bucket, name string) (*s3.GetOb
 	return o, nil
 }
 
+// madeAt is the time in the name of a trail's file. One of a time that has not come
+// yet is none: whoever put it there could hide all files that come until then.
+func (l *bucketLister) madeAt(name string) (time.Time, bool) {
+	m := trailFile.FindStringSubmatch(name)
+	if m == nil {
+		return time.Time{}, false
+	}
+	at, err := time.Parse(minute, m[2])
+	return at, err == nil && !at.After(l.o.Now().Add(time.Hour))
+}
+
 func (l *bucketLister) placed(x file) {
 	m := trailFile.FindStringSubmatch(x.name)
 	if m == nil || !trailPrefix.MatchString(m[1]) {
+		return
+	}
+	if _, ok := l.madeAt(x.name); !ok {
 		return
 	}
 	l.mu.Lock()

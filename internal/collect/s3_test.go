@@ -128,6 +128,21 @@ func TestBucketSince(t *testing.T) {
 	equal(t, p.all(t), wantIDs(1, 2), "since")
 }
 
+// Whoever can put an object into the bucket cannot hide all files that come later by
+// one whose name is of a time that has not come.
+func TestObjectOfTheFutureHidesNothing(t *testing.T) {
+	t.Parallel()
+	c := newCloud(t)
+	c.put(trailName("eu-central-1", start, 1), gz(logFile(0, 1)))
+	c.put(trailName("eu-central-1", start.Add(10*365*24*time.Hour), 2), gz(logFile(1, 2)))
+	p := newBucketPlace(t, c.aws())
+	p.begin(t)
+	equal(t, p.all(t), wantIDs(0, 2), "at first")
+	p.begin(t)
+	c.put(trailName("eu-central-1", start.Add(time.Minute), 3), gz(logFile(2, 3)))
+	equal(t, p.all(t), wantIDs(2, 3), "after it")
+}
+
 func TestObjectsThatBreakOffAreTriedAgain(t *testing.T) {
 	t.Parallel()
 	c := newCloud(t)
