@@ -32,6 +32,9 @@ type Options struct {
 	// MakesCustodians says that the caller makes custodians where there are none yet,
 	// so that nobody needs to be told.
 	MakesCustodians bool
+	// KMSCredentialsFile holds the vault's access keys of the KMS by the profiles of its
+	// tenants; "" for where AWS's tools look. It is read when the first is needed.
+	KMSCredentialsFile string
 }
 
 // App is Cardea in one process: a vault, a key service, or both, and the

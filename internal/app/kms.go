@@ -20,7 +20,7 @@ import (
 
 // buildKeys makes the key managers of all modes that the node serves. The key
 // service's own tenant is never in another KMS.
-func (n *Node) buildKeys(cfg config.Config, metrics prometheus.Registerer) (err error) {
+func (n *Node) buildKeys(cfg config.Config, credentialsFile string, metrics prometheus.Registerer) (err error) {
 	o := keymanager.Options{
 		Tenants: n.gate.Tenants, Wrappers: []keymanager.Wrapper{keymanager.LocalWrapper(n.keeper)},
 		Inventory: vault.NewKeyring(n.gate, n.store), Now: n.now, TTL: cfg.Keys.CacheTTL.Duration, Grace: cfg.Keys.KMSGrace.Duration,
@@ -28,7 +28,9 @@ func (n *Node) buildKeys(cfg config.Config, metrics prometheus.Registerer) (err 
 	}
 	var client *kmsclient.Client
 	if _, isKeyService := cfg.Tenants[config.KeyServiceTenant]; !isKeyService {
-		if client, err = kmsclient.New(kmsclient.Options{RootCAFile: cfg.Keys.KMSCAFile, Now: n.now, Logger: n.log, Metrics: metrics}); err != nil {
+		if client, err = kmsclient.New(kmsclient.Options{
+			RootCAFile: cfg.Keys.KMSCAFile, CredentialsFile: credentialsFile, Now: n.now, Logger: n.log, Metrics: metrics,
+		}); err != nil {
 			return fmt.Errorf("keys.kms_ca_file: %w", err)
 		}
 		n.kms = &kmsHealth{client: client, now: n.now, last: map[string]kmsState{}}

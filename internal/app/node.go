@@ -77,7 +77,7 @@ func newNode(ctx context.Context, name string, cfg config.Config, o Options, met
 	n.keeper = custodian.NewKeeper(custodian.Options{Now: n.now})
 	n.kmsTenants = keymanager.NewKMSTenants(nil)
 	n.hsmTenants, n.externalTenants = keymanager.NewHSMTenants(nil), keymanager.NewExternalTenants(nil)
-	if err = n.buildKeys(cfg, metrics); err != nil {
+	if err = n.buildKeys(cfg, o.KMSCredentialsFile, metrics); err != nil {
 		return n, err
 	}
 	if n.service, err = vault.NewService(vault.Options{

@@ -42,7 +42,7 @@ func (c demoCommand) Run(ctx context.Context, p *Process) (err error) {
 	// What the node logs about the story's tampering would look like a failure of
 	// the story; it is shown if there is one.
 	var log bytes.Buffer
-	d, err := startDev(ctx, p, devOptions{DataDir: dir, Listen: "127.0.0.1:0", Ops: "127.0.0.1:0", Level: "error", Log: &log})
+	d, err := startDev(ctx, p, devOptions{DataDir: dir, Listen: "127.0.0.1:0", Keys: "127.0.0.1:0", Ops: "127.0.0.1:0", Level: "error", Log: &log})
 	if err != nil {
 		return err
 	}
@@ -79,6 +79,8 @@ type demo struct {
 	http *http.Client
 	stop func() error
 	step int
+
+	market [][2]string // the second merchant's cards: members of a body that name the owner, and the reference
 }
 
 // say begins a step.
@@ -134,7 +136,7 @@ func (d *demo) post(ctx context.Context, path, body string, want int) (answer, e
 }
 
 func (d *demo) story(ctx context.Context) error {
-	for _, part := range []func(context.Context) error{d.cards, d.otherCalls, d.expiry, d.tamper, d.verify} {
+	for _, part := range []func(context.Context) error{d.noMasterKey, d.cards, d.otherCalls, d.expiry, d.oneCall, d.rotate, d.tamper, d.verify} {
 		if err := part(ctx); err != nil {
 			return err
 		}
@@ -234,12 +236,8 @@ func (d *demo) expiry(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	timer := time.NewTimer((demoTTL*1000 + 50) * time.Millisecond)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
+	if err := pause(ctx, (demoTTL*1000+50)*time.Millisecond); err != nil {
+		return err
 	}
 	if _, err := d.post(ctx, "/cards/retrieve", `{`+ids+`,"card_reference":"`+a.Payload.Reference+`"}`, 404); err != nil {
 		return err
@@ -278,24 +276,33 @@ func (d *demo) tamper(ctx context.Context) error {
 }
 
 func (d *demo) verify(ctx context.Context) error {
-	d.say("Stop, and verify the audit log: every entry, every checkpoint, every signature.")
-	verifier := d.app.Vault().Verifier()
+	d.say("Stop, and verify the audit logs of both: every entry, every checkpoint, every signature.")
+	logs := []struct {
+		of, origin, verifier string
+		keyService           bool
+		entries              int64 // at least
+	}{
+		{"vault", "cardea/dev", d.app.Vault().Verifier(), false, 2*demoCustomers + 15},
+		{"key service", "cardea/dev-keys", d.app.Keys().Verifier(), true, 15},
+	}
 	if err := d.stop(); err != nil {
 		return err
 	}
-	src, err := (logSource{DataDir: d.dir}).open(ctx, d.p, "demo")
-	if err != nil {
-		return err
+	for _, l := range logs {
+		src, err := (logSource{DataDir: d.dir, KeyService: l.keyService}).open(ctx, d.p, "demo")
+		if err != nil {
+			return err
+		}
+		report, err := audit.Verify(ctx, src, audit.VerifyOptions{Verifiers: []string{l.verifier}, Origins: []string{l.origin}})
+		err = errors.Join(err, src.close())
+		if err != nil {
+			return err
+		}
+		if !report.OK() || len(report.Logs) != 1 || int64(report.Logs[0].Entries) < l.entries || report.Logs[0].UnsignedTail != 0 {
+			return fmt.Errorf("the audit log of the %s does not verify: %+v", l.of, report)
+		}
+		d.show("%s: %d entries, intact; nothing unsigned", l.of, report.Logs[0].Entries)
 	}
-	report, err := audit.Verify(ctx, src, audit.VerifyOptions{Verifiers: []string{verifier}, Origins: []string{"cardea/dev"}})
-	err = errors.Join(err, src.close())
-	if err != nil {
-		return err
-	}
-	if !report.OK() || len(report.Logs) != 1 || report.Logs[0].Entries < 15 || report.Logs[0].UnsignedTail != 0 {
-		return fmt.Errorf("the audit log does not verify: %+v", report)
-	}
-	d.show("%d entries, intact; nothing unsigned", report.Logs[0].Entries)
 	found, err := containsFile(d.dir, []byte(testNumber))
 	if err != nil {
 		return err

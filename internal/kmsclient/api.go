@@ -154,8 +154,14 @@ func (a *api) get(ctx context.Context, c *Client, n apiName) (*awskms.Client, er
 		client = awskms.New(awskms.Options{Credentials: creds}, options(t))
 	} else {
 		// The SDK adds the certificates of AWS_CA_BUNDLE to a client of its own kind only.
-		cfg, err := config.LoadDefaultConfig(ctx, config.WithRegion(n.region), config.WithSharedConfigProfile(n.profile),
-			config.WithHTTPClient(awshttp.NewBuildableClient().WithTransportOptions(c.setTransport)), config.WithAppID(appID))
+		settings := []func(*config.LoadOptions) error{
+			config.WithRegion(n.region), config.WithSharedConfigProfile(n.profile),
+			config.WithHTTPClient(awshttp.NewBuildableClient().WithTransportOptions(c.setTransport)), config.WithAppID(appID),
+		}
+		if c.o.CredentialsFile != "" {
+			settings = append(settings, config.WithSharedCredentialsFiles([]string{c.o.CredentialsFile}))
+		}
+		cfg, err := config.LoadDefaultConfig(ctx, settings...)
 		if err != nil {
 			return nil, &credentialsError{err}
 		}

@@ -24,6 +24,9 @@ type Options struct {
 	// Credentials are by Key.Profile and go before the shared files and the standard
 	// chain; those named "" are of keys without a profile.
 	Credentials map[string]Credentials
+	// CredentialsFile is read in place of the shared credentials file, by the profiles
+	// of keys, when the first of them is used; "" is the standard place.
+	CredentialsFile string
 
 	ConnectTimeout time.Duration // of TCP, and again of TLS; default 2 s
 	AttemptTimeout time.Duration // of one request; default 2 s
