@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"iter"
 	"os"
@@ -63,7 +64,7 @@ func (d dir) Open(_ context.Context, name string) (cloudtrail.Object, error) {
 		return cloudtrail.Object{}, err
 	}
 	o := cloudtrail.Object{Body: f}
-	b, err := fs.ReadFile(os.DirFS(string(d)), name+".metadata.json")
+	b, err := d.metadata(name)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return o, nil
@@ -76,6 +77,16 @@ func (d dir) Open(_ context.Context, name string) (cloudtrail.Object, error) {
 		return cloudtrail.Object{}, errors.Join(fmt.Errorf("%s.metadata.json: %w", name, err), f.Close())
 	}
 	return o, nil
+}
+
+// metadata reads what is beside an object, one byte more than maxMetadata at most.
+func (d dir) metadata(name string) ([]byte, error) {
+	f, err := os.OpenInRoot(string(d), filepath.FromSlash(name+".metadata.json"))
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() //nolint:errcheck // only read from
+	return io.ReadAll(io.LimitReader(f, maxMetadata+1))
 }
 
 // Objects gives the objects of a bucket.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -233,6 +234,13 @@ func TestObjectsOfFolderAndBucket(t *testing.T) {
 	write(t, dir, "AWSLogs/2/d.metadata.json", `x`)
 	if _, err := collect.Dir(dir).Open(t.Context(), "AWSLogs/2/d"); err == nil || !strings.HasPrefix(err.Error(), "AWSLogs/2/d.metadata.json: ") {
 		t.Errorf("got %v", err)
+	}
+	outside := t.TempDir()
+	write(t, outside, "m.json", `{"signature":"efef"}`)
+	write(t, dir, "AWSLogs/2/e", "x")
+	ok(t, os.Symlink(filepath.Join(outside, "m.json"), filepath.Join(dir, "AWSLogs/2/e.metadata.json")))
+	if o, err := collect.Dir(dir).Open(t.Context(), "AWSLogs/2/e"); err == nil {
+		t.Errorf("metadata are read from outside the folder: %v", o.Meta)
 	}
 	if _, err := collect.Dir(dir).Open(t.Context(), "../outside"); err == nil {
 		t.Error("a name leads out of the folder")
