@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cardea/internal/retention"
 	"cardea/internal/vault"
 )
 
@@ -12,6 +13,11 @@ var (
 
 	OpCeremonyGenerate = &vault.Operation{Name: "ceremony.generate", Action: "ceremony:Generate", PCI: "10.2.1.2", Kind: "key", Sealed: true}
 	OpCeremonyImport   = &vault.Operation{Name: "ceremony.import", Action: "ceremony:Import", PCI: "10.2.1.7", Kind: "key", Sealed: true}
+
+	OpReviewStart   = &vault.Operation{Name: retention.OpReviewStart, Action: "review:Start", PCI: "10.2.1.3", Kind: "review", Sealed: true}
+	OpReviewFinding = &vault.Operation{Name: retention.OpReviewFinding, Action: "review:Finding", PCI: "10.2.1.2", Kind: "review", Sealed: true}
+	OpReviewSettle  = &vault.Operation{Name: retention.OpReviewSettle, Action: "review:Settle", PCI: "10.2.1.2", Kind: "review", Sealed: true}
+	OpReviewClose   = &vault.Operation{Name: retention.OpReviewClose, Action: "review:Close", PCI: "10.2.1.2", Kind: "review", Sealed: true}
 
 	OpLifecycleApply      = &vault.Operation{Name: "lifecycle.apply", Action: "lifecycle:Apply", PCI: "10.2.1.7", Kind: "key", Sealed: true}
 	OpLifecycleBaseline   = &vault.Operation{Name: "lifecycle.baseline", Action: "lifecycle:Baseline", PCI: "10.2.1.2", Kind: "key", Sealed: true}

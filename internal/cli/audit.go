@@ -25,6 +25,8 @@ type auditCommands struct {
 	Watch      auditWatchCommand      `cmd:"" help:"The same, live: print alerts as they come."`
 	Rules      auditRulesCommands     `cmd:"" help:"Look at the rules of detection, and test them."`
 	Report     auditReportCommand     `cmd:"" help:"Tell who used which keys and saw which card data, for a review."`
+	Review     auditReviewCommands    `cmd:"" help:"Keep the journal of daily reviews of the logs."`
+	Archive    auditArchiveCommand    `cmd:"" help:"Keep closed periods of the logs in an archive, which is read like a log."`
 	Checkpoint auditCheckpointCommand `cmd:"" help:"Print the newest signed checkpoint of each log, to keep elsewhere."`
 	Deliver    auditDeliverCommand    `cmd:"" help:"Deliver the audit logs to SIEMs and archives, and publish their checkpoints."`
 	Delivery   auditDeliveryCommand   `cmd:"" help:"Tell how the deliveries to SIEMs and archives are."`
@@ -38,6 +40,7 @@ type logSource struct {
 	Config     []string `short:"c" type:"path" placeholder:"FILE" xor:"source" help:"Configuration that names the database."`
 	DataDir    string   `type:"path" placeholder:"DIR" xor:"source" help:"Data folder of 'cardea dev' (default ./cardea-data)."`
 	Bundle     string   `type:"path" placeholder:"FILE" xor:"source" help:"File that 'cardea audit export' wrote; nothing else is needed."`
+	Archive    string   `type:"path" placeholder:"DIR" xor:"source" help:"Archive that 'cardea audit archive' wrote; nothing else is needed."`
 	KeyService bool     `help:"The log of the key service instead of the vault's."`
 	Origin     []string `placeholder:"NAME" help:"Only these logs, such as cardea/vault-1."`
 }
@@ -57,13 +60,16 @@ func (s logSource) open(ctx context.Context, p *Process, what string) (*opened, 
 	if s.Bundle != "" {
 		return s.openBundle()
 	}
+	if s.Archive != "" {
+		return s.openArchive(ctx)
+	}
 	cfg, err := s.config(p)
 	if err != nil {
 		return nil, err
 	}
 	if path := cfg.SQLitePath(); path != "" {
 		if _, err := os.Stat(path); err != nil {
-			return nil, hinted(fmt.Errorf("no database to read the audit log of: %w", err), "name it by --config, --data-dir or --bundle")
+			return nil, hinted(fmt.Errorf("no database to read the audit log of: %w", err), "name it by --config, --data-dir, --bundle or --archive")
 		}
 	}
 	tool, err := openTool(ctx, p, cfg)

@@ -144,10 +144,15 @@ func (c auditReportCommand) readLogs(ctx context.Context, p *Process, usage *ret
 	if origins, err = c.origins(ctx, src); err != nil {
 		return nil, err
 	}
+	return origins, countEntries(ctx, src, origins, usage, until.Add(-time.Duration(c.Hours)*time.Hour), until)
+}
+
+// countEntries counts the entries of a time in logs.
+func countEntries(ctx context.Context, src audit.Source, origins []string, usage *retention.Usage, since, until time.Time) error {
 	for _, origin := range origins {
-		from, err := retention.From(ctx, src, origin, until.Add(-time.Duration(c.Hours)*time.Hour))
+		from, err := retention.From(ctx, src, origin, since)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		for n, err := range audit.Entries(ctx, src, origin, from) {
 			if errors.Is(err, audit.ErrMalformedEntry) || errors.Is(err, audit.ErrMalformedSegment) {
@@ -155,7 +160,7 @@ func (c auditReportCommand) readLogs(ctx context.Context, p *Process, usage *ret
 				continue
 			}
 			if err != nil {
-				return nil, err
+				return err
 			}
 			if n.Entry.Time.After(until.Add(retention.ClockSlack)) {
 				break
@@ -165,7 +170,7 @@ func (c auditReportCommand) readLogs(ctx context.Context, p *Process, usage *ret
 			}
 		}
 	}
-	return origins, nil
+	return nil
 }
 
 func (c auditReportCommand) write(w io.Writer, r retention.Report) error {

@@ -119,7 +119,7 @@ func (c auditShowCommand) show(ctx context.Context, p *Process, out *entryWriter
 func knownOperation(name string) bool {
 	return slices.ContainsFunc(vault.Operations(), func(op *vault.Operation) bool { return op.Name == name }) ||
 		slices.ContainsFunc(kms.Operations(), func(op *kms.Operation) bool { return op.Code == name }) ||
-		strings.HasPrefix(name, "sts.") || strings.HasPrefix(name, "iam.") || strings.HasPrefix(name, "identity.")
+		strings.HasPrefix(name, "sts.") || strings.HasPrefix(name, "iam.") || strings.HasPrefix(name, "identity.") || strings.HasPrefix(name, "review.") || strings.HasPrefix(name, "log.")
 }
 
 // entryWriter prints entries as a table or as lines of JSON.
