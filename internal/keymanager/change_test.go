@@ -436,7 +436,8 @@ func TestMACsAreOfAllVersionsThatAreNotRetired(t *testing.T) {
 	check := func(want []vault.VersionMAC) {
 		t.Helper()
 		got, err := r.MACs(t.Context(), "acme", vault.PurposeDedupe, parts...)
-		if err != nil || !slices.Equal(got, want) {
+		same := func(a, b vault.VersionMAC) bool { return a.Version == b.Version && a.MAC == b.MAC }
+		if err != nil || !slices.EqualFunc(got, want, same) {
 			t.Errorf("%v: got %d hashes, want %d, or others", err, len(got), len(want))
 		}
 	}
