@@ -32,17 +32,21 @@ type keysRotateCommand struct {
 	tenantFlag
 	jobFlags
 	waitFlags
+	kmsRotateFlags
 	Merchant    string `short:"m" placeholder:"ID" help:"Only the key of this merchant."`
 	Compromised bool   `help:"Note in the audit log that the old keys may be known to others."`
 }
 
 // Help implements kong.HelpProvider.
 func (keysRotateCommand) Help() string {
-	return "Examples:\n  cardea keys rotate --tenant acme --verify\n  cardea keys rotate --config cardea.toml --tenant acme --merchant m1 --no-wait\n\n" +
+	return "Examples:\n  cardea keys rotate --tenant acme --verify\n  cardea keys rotate --config cardea.toml --tenant acme --merchant m1 --no-wait\n  cardea keys rotate --key-id alias/rds-prod-cmk --verify --verify-profile app\n\n" +
 		"Reads and writes go on meanwhile. The job survives restarts, and any node carries it on. Exit status 1 if it fails."
 }
 
 func (c keysRotateCommand) Run(ctx context.Context, p *Process) error {
+	if c.KeyID != "" {
+		return c.rotateKMS(ctx, p)
+	}
 	v, err := c.open(ctx, p, &c.Tenant)
 	if err != nil {
 		return err
@@ -114,6 +118,8 @@ func actionText(a vault.KeyAction) string {
 		return "wrapped anew"
 	case vault.ActionDrain:
 		return "emptied"
+	case vault.ActionSift:
+		return "emptied, but for what is too long for KMS"
 	case vault.ActionRetire:
 		return "emptied and retired"
 	}

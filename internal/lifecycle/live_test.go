@@ -15,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	awskms "github.com/aws/aws-sdk-go-v2/service/kms"
+	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 
 	"cardea/internal/adminapi"
 	"cardea/internal/app"
@@ -185,5 +186,90 @@ func TestApplyEndsInTheSameStateAfterAStopAtAnyStep(t *testing.T) {
 	}
 	if _, err := a.Apply(t.Context(), policy(t, admin)); !errors.Is(err, lifecycle.ErrConflict) || !strings.Contains(err.Error(), "keys.rds-prod.aliases: alias/rds points to key "+*other.KeyMetadata.KeyId) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// allowAll makes a key with the default policy, by which one client may do all.
+func allowAll(t *testing.T, c *awskms.Client, in *awskms.CreateKeyInput, alias string) string {
+	t.Helper()
+	out, err := c.CreateKey(t.Context(), in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.CreateAlias(t.Context(), &awskms.CreateAliasInput{AliasName: &alias, TargetKeyId: out.KeyMetadata.KeyId}); err != nil {
+		t.Fatal(err)
+	}
+	return *out.KeyMetadata.Arn
+}
+
+// killed rotates a key with a kill at every note of the state: before it is kept, or
+// after. It returns the finished report.
+func killed(t *testing.T, r *lifecycle.Rotator, id string, kept bool) *lifecycle.Rotation {
+	t.Helper()
+	var state *lifecycle.Rotation
+	for run := 1; run < 30; run++ {
+		notes := 0
+		r.Save = func(x *lifecycle.Rotation) error {
+			notes++
+			if notes < run && !kept || kept && notes == 1 {
+				y := *x
+				y.Steps = append([]lifecycle.RotationStep(nil), x.Steps...)
+				state = &y
+				if !kept {
+					return nil
+				}
+			}
+			return errKilled
+		}
+		if _, err := r.Rotate(t.Context(), id, state); err != nil && !errors.Is(err, errKilled) {
+			t.Fatalf("run %d: %v", run, err)
+		}
+		if state != nil && !state.Finished.IsZero() {
+			return state
+		}
+	}
+	t.Fatal("it does not end")
+	return nil
+}
+
+func TestRotateEndsInTheSameStateAfterAKillAtAnyStep(t *testing.T) {
+	c, _ := keyService(t, time.Now)
+	r := &lifecycle.Rotator{KMS: c, User: c, Now: time.Now, Sleep: func(ctx context.Context, _ time.Duration) error { return ctx.Err() }}
+	for _, kept := range []bool{true, false} {
+		alias := fmt.Sprintf("alias/sym-%v", kept)
+		allowAll(t, c, &awskms.CreateKeyInput{}, alias)
+		x := killed(t, r, alias, kept)
+		k, err := lifecycle.Look(t.Context(), c, alias)
+		if err != nil || x.Method != lifecycle.OnDemand || x.NewMaterial != k.Material || x.NewMaterial == x.Material || len(k.Rotations) != 1 {
+			t.Errorf("kept %v: %+v, %+v, %v", kept, x, k, err)
+		}
+		if n := len(x.Steps); n != 4 || x.Steps[3].Step != "verify" {
+			t.Errorf("%+v", x.Steps)
+		}
+
+		alias = fmt.Sprintf("alias/mac-%v", kept)
+		old := allowAll(t, c, &awskms.CreateKeyInput{KeySpec: types.KeySpecHmac256, KeyUsage: types.KeyUsageTypeGenerateVerifyMac}, alias)
+		r.DisableOld = true
+		x = killed(t, r, old, kept)
+		r.DisableOld = false
+		k, err = lifecycle.Look(t.Context(), c, alias)
+		if err != nil || x.Method != lifecycle.Replaced || k.ARN != x.NewKey || k.ARN == old || k.Spec != "HMAC_256" {
+			t.Errorf("kept %v: %+v, %+v, %v", kept, x, k, err)
+		}
+		was, err := lifecycle.Look(t.Context(), c, old)
+		if err != nil || was.State != types.KeyStateDisabled || was.ReplacedBy != k.ID || k.Replaces != was.ID {
+			t.Errorf("%+v, %v", was, err)
+		}
+		r.Save = func(*lifecycle.Rotation) error { return nil }
+		if _, err := r.Rotate(t.Context(), old, nil); err == nil || !strings.Contains(err.Error(), "is Disabled: only an enabled key is rotated") {
+			t.Errorf("got %v", err)
+		}
+		if _, err := r.Rotate(t.Context(), alias, &lifecycle.Rotation{Key: "another"}); err == nil || !strings.Contains(err.Error(), "the state is of the rotation of another") {
+			t.Errorf("got %v", err)
+		}
+	}
+	out, err := c.ListKeys(t.Context(), &awskms.ListKeysInput{})
+	if err != nil || len(out.Keys) != 6 {
+		t.Errorf("%d keys, want 6: something was made twice; %v", len(out.Keys), err)
 	}
 }
