@@ -27,11 +27,13 @@ type options struct {
 	quick     bool
 	files     filesOptions
 
-	keys      bool // the key service alone
-	keyParts  string
-	localKMS  string
-	kmsKeys   int
-	kmsGrants int
+	vaultKeys  bool // the vault's keys in a KMS, and changing them, alone
+	vaultParts string
+	keys       bool // the key service alone
+	keyParts   string
+	localKMS   string
+	kmsKeys    int
+	kmsGrants  int
 }
 
 func (o options) window() time.Duration { return time.Duration(o.seconds * float64(time.Second)) }
@@ -43,6 +45,8 @@ func main() {
 	flag.IntVar(&o.rows, "rows", 1_000_000, "rows of the large store; 0 leaves it out")
 	flag.StringVar(&o.databases, "databases", "sqlite,postgres", "databases to measure")
 	flag.BoolVar(&o.quick, "quick", false, "a second each, no large store: shows that the benchmark runs")
+	flag.BoolVar(&o.vaultKeys, "vault-keys", false, "measure the vault's keys alone: in a key service, and while they are replaced")
+	flag.StringVar(&o.vaultParts, "vault-keys-parts", "direct,envelope,rotate", "what of that to measure")
 	flag.BoolVar(&o.keys, "keys", false, "measure the key service alone")
 	flag.StringVar(&o.keyParts, "kms-parts", "bound,sdk,scale", "what of the key service to measure")
 	flag.StringVar(&o.localKMS, "local-kms", "", "binary of github.com/nsmithuk/local-kms to compare the key service with")
@@ -141,6 +145,9 @@ func run(ctx context.Context, o options) error {
 	}
 	var r report
 	defer r.print()
+	if o.vaultKeys {
+		return measureVaultKeys(ctx, o, &r, exe, dir)
+	}
 	if o.files.alone || !o.keys {
 		if err := measureFiles(ctx, o, &r, exe, dir); err != nil || o.files.alone {
 			return err

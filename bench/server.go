@@ -39,6 +39,7 @@ func build(ctx context.Context, dir string) (string, error) {
 type server struct {
 	cmd  *exec.Cmd
 	addr string
+	ops  string // where its metrics are
 }
 
 // serverOptions are what differs between servers.
@@ -115,6 +116,12 @@ func launch(ctx context.Context, exe, config, part string, env ...string) (*serv
 			return nil, err
 		}
 		s.addr = u.Host
+		if address, _ = line["ops"].(string); address != "" {
+			if u, err = url.Parse(address); err != nil {
+				return nil, err
+			}
+			s.ops = u.Host
+		}
 		go io.Copy(io.Discard, stderr)
 		return s, nil
 	}
