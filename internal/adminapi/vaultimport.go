@@ -76,6 +76,7 @@ var importCodes = []struct {
 	{vault.ErrKeyUnavailable, "KeyUnavailable"},
 	{vault.ErrKeyThrottled, "KeyThrottled"},
 	{vault.ErrUnknownTenant, "UnknownTenant"},
+	{vault.ErrSuspended, "Suspended"},
 	{vault.ErrDenied, "AccessDenied"},
 }
 

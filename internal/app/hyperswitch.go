@@ -83,6 +83,7 @@ const maxProblems = 100
 // importState is how far an import is, in its file.
 type importState struct {
 	Tenant      string            `json:"tenant"`
+	Check       bool              `json:"check,omitempty"` // nothing was imported
 	Cards       lockerdb.CardKey  `json:"cards"`
 	Values      lockerdb.ValueKey `json:"values"`
 	Fingerprint string            `json:"fingerprint"` // hex
@@ -158,7 +159,7 @@ func (h *HyperswitchImport) show() {
 
 // load reads how far an earlier run came, unless that one was done.
 func (h *HyperswitchImport) load() error {
-	h.state = importState{Tenant: h.Tenant}
+	h.state = importState{Tenant: h.Tenant, Check: h.Check}
 	if h.StateFile == "" {
 		return nil
 	}
@@ -177,10 +178,20 @@ func (h *HyperswitchImport) load() error {
 		return fmt.Errorf("state: %s is of an import for tenant %q: name another file", h.StateFile, s.Tenant)
 	}
 	if s.Step >= 0 && s.Step < 3 {
+		if s.Check != h.Check { // an import that went on there would leave out what was only looked at
+			return fmt.Errorf("state: %s is of %s that was cut off, not of %s: name another file", h.StateFile, runName(s.Check), runName(h.Check))
+		}
 		h.state = s
 		h.state.Report.Resumed = true
 	}
 	return nil
+}
+
+func runName(check bool) string {
+	if check {
+		return "a run that changes nothing"
+	}
+	return "an import"
 }
 
 // save replaces the state file whole.
@@ -220,8 +231,11 @@ func (h *HyperswitchImport) key(ctx context.Context, holder string) (secret.Byte
 		return k, nil
 	}
 	m, err := h.DB.Merchant(ctx, holder)
-	if err != nil || m == nil {
-		return secret.Bytes{}, err
+	if err != nil {
+		return secret.Bytes{}, fmt.Errorf("%w: %w", errSource, err)
+	}
+	if m == nil {
+		return secret.Bytes{}, nil
 	}
 	if !h.Master.Present() {
 		return secret.Bytes{}, errors.New("its key is wrapped under a master key, and none was given")
@@ -261,9 +275,12 @@ func (h *HyperswitchImport) open(ctx context.Context, holder string, blob []byte
 	return h.KMS.Decrypt(ctx, h.Key, blob, map[string]string{"entity_id": holder})
 }
 
+// errSource is an error of the peer's database, which is about no row.
+var errSource = errors.New("the database cannot be read")
+
 // fatal tells errors that end the import from those of one row.
 func fatal(ctx context.Context, err error) bool {
-	return ctx.Err() != nil || errors.Is(err, kmsclient.ErrUnreachable) || errors.Is(err, kmsclient.ErrThrottled) || errors.Is(err, kmsclient.ErrDenied)
+	return ctx.Err() != nil || errors.Is(err, errSource) || errors.Is(err, kmsclient.ErrUnreachable) || errors.Is(err, kmsclient.ErrThrottled) || errors.Is(err, kmsclient.ErrDenied)
 }
 
 func micros(t time.Time) vault.Micros { return vault.MicrosOf(t) }
@@ -315,7 +332,7 @@ func (h *HyperswitchImport) count(c *ImportCounts, table string, results []vault
 
 // transient reports whether a later run may have better luck with the same row.
 func transient(err error) bool {
-	for _, is := range []error{vault.ErrUnavailable, vault.ErrLocked, vault.ErrKeyUnavailable, vault.ErrKeyThrottled, vault.ErrUnknownTenant, vault.ErrDenied} {
+	for _, is := range []error{vault.ErrUnavailable, vault.ErrLocked, vault.ErrKeyUnavailable, vault.ErrKeyThrottled, vault.ErrUnknownTenant, vault.ErrSuspended, vault.ErrDenied} {
 		if errors.Is(err, is) {
 			return true
 		}

@@ -310,6 +310,20 @@ func TestHyperswitchImportRefusesAStateOfAnotherImport(t *testing.T) {
 	if _, err := h.Run(t.Context()); !errors.Is(err, errLost) {
 		t.Fatal(err)
 	}
+	// What a run that changes nothing has passed is not there: an import must not go on from it.
+	h.Check = true
+	if _, err := h.Run(t.Context()); err == nil || err.Error() != `state: `+state+` is of an import that was cut off, not of a run that changes nothing: name another file` {
+		t.Errorf("got %v", err)
+	}
+	h.StateFile, h.To = state+"-check", &vaultImporter{Service: v.Service, failAfter: 2}
+	if _, err := h.Run(t.Context()); !errors.Is(err, errLost) {
+		t.Fatal(err)
+	}
+	h.Check = false
+	if _, err := h.Run(t.Context()); err == nil || err.Error() != `state: `+state+`-check is of a run that changes nothing that was cut off, not of an import: name another file` {
+		t.Errorf("got %v", err)
+	}
+	h.StateFile = state
 	h.Tenant = "beta"
 	if _, err := h.Run(t.Context()); err == nil || err.Error() != `state: `+state+` is of an import for tenant "acme": name another file` {
 		t.Errorf("got %v", err)
