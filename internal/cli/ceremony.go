@@ -440,16 +440,16 @@ type ceremonyImportCommand struct {
 	Wrapped       string `required:"" type:"path" placeholder:"FILE" help:"What 'cardea ceremony wrap' wrote."`
 	Approval      string `required:"" type:"path" placeholder:"FILE" help:"Approved request for key.import-material of this key, with param kcv=DIGITS."`
 	Expires       string `placeholder:"TIME" help:"When KMS forgets the material: a time such as 2027-01-31T00:00:00Z or a duration such as 8760h, at most 365 days. Import it again before."`
-	NeverExpires  bool   `help:"Let it never expire: against the rule that keys have a cryptoperiod; --reason says why."`
+	NeverExpires  bool   `help:"Let it never expire: against the rule that keys have a cryptoperiod; --reason says why. To be approved: --param expires=never."`
 	Reason        string `placeholder:"TEXT" help:"Why the material may never expire."`
-	NewMaterial   bool   `help:"The key has other material already: this is new material for rotation."`
+	NewMaterial   bool   `help:"The key has other material already: this is new material for rotation. To be approved: --param new-material=yes."`
 	MaterialNotes string `name:"description" placeholder:"TEXT" help:"Description of the material in KMS."`
 }
 
 // Help implements kong.HelpProvider.
 func (ceremonyImportCommand) Help() string {
 	return "Examples:\n  cardea ceremony import --register people.toml --wrapped wrapped.json --approval import.request --expires 2027-01-31T00:00:00Z\n\n" +
-		"The request is made by 'cardea approval request --operation key.import-material --target KEY-ARN --param kcv=DIGITS'. " +
+		"The request is made by 'cardea approval request --operation key.import-material --target KEY-ARN --param kcv=DIGITS', with --param expires=never and --param new-material=yes if that is meant. " +
 		"To import the same material again before it expires, get new parameters and wrap the components again."
 }
 
@@ -490,10 +490,12 @@ func (c ceremonyImportCommand) Run(ctx context.Context, p *Process) error {
 		return fmt.Errorf("--approval: %w", err)
 	}
 	st, err := approval.Check(signed, reg, p.Now(), approval.Want{
-		Operation: approval.KeyImport, Target: w.KeyID, Params: map[string]string{"kcv": w.KCV}, Approvals: 2,
+		Operation: approval.KeyImport, Target: w.KeyID, Params: c.approved(w), Approvals: 2,
 	})
-	if err != nil {
-		return fmt.Errorf("--approval: %w", err)
+	if err != nil { // who tries without approval is recorded, too
+		return c.perform(ctx, p, true, app.OpCeremonyImport, vault.Target{}, w.KeyID, func() (string, string, error) {
+			return "", "", fmt.Errorf("--approval: %w", err)
+		})
 	}
 	cfg, err := installation(p, c.Config, c.DataDir)
 	if err != nil {
@@ -525,6 +527,19 @@ func (c ceremonyImportCommand) Run(ctx context.Context, p *Process) error {
 		return fields(out, []string{"key", v.KeyID}, []string{"state", v.State}, []string{"material", v.MaterialID}, []string{"check value", v.KCV}, []string{"expires", expires},
 			[]string{"custodians", strings.Join(v.Custodians, ", ")}, []string{"approved by", strings.Join(v.Approvers, ", ")})
 	})
+}
+
+// approved is what those who approve must have read. An end of any time within a
+// year is for whoever imports to choose; that there is none is not, nor is rotation.
+func (c ceremonyImportCommand) approved(w *ceremony.Wrapped) map[string]string {
+	params := map[string]string{"kcv": w.KCV}
+	if c.NeverExpires {
+		params["expires"] = "never"
+	}
+	if c.NewMaterial {
+		params["new-material"] = "yes"
+	}
+	return params
 }
 
 // maxImported is the longest that AWS KMS keeps imported material, but for ever.
