@@ -30,9 +30,14 @@ const manifestVersion = 1
 // maxManifest bounds it, in bytes: some 100,000 periods.
 const maxManifest = 32 << 20
 
-// ErrArchive says that a folder is not an archive, or not whole: a file is missing,
-// is not the one that was archived, or the periods do not follow each other.
-var ErrArchive = errors.New("archive is not whole")
+// Why there is no archive.
+var (
+	// ErrArchive says that a folder is not an archive, or not whole: a file is missing,
+	// is not the one that was archived, or the periods do not follow each other.
+	ErrArchive = errors.New("archive is not whole")
+	// ErrUntrusted says that a period is signed, but by nobody who is trusted.
+	ErrUntrusted = errors.New("no checkpoint of the period is signed by a trusted key")
+)
 
 // Period is a closed period of a log in an archive: a compressed bundle
 // (docs/retention.md) of its entries, and of the tiles and checkpoints that came
@@ -128,8 +133,11 @@ type Result struct {
 func (a *Archive) Add(ctx context.Context, src audit.Source, origin string, before, made time.Time, verifiers []string) (r Result, err error) {
 	from := a.end(origin)
 	c, err := cut(ctx, src, origin, from, before, verifiers)
-	if err != nil || c.Size == 0 {
-		return Result{}, err
+	if err != nil {
+		return Result{}, fmt.Errorf("archive %s: %w", origin, err)
+	}
+	if c.Size == 0 {
+		return Result{}, nil
 	}
 	p := &period{src: src, origin: origin, from: from, to: c.Size, head: audit.Head{Size: c.Size, Root: c.Root}}
 	if err := os.MkdirAll(a.dir, 0o700); err != nil {

@@ -118,6 +118,18 @@ func TestArchiveRefusesWhatDoesNotVerify(t *testing.T) {
 	}
 }
 
+func TestArchiveRefusesALogThatStrangersSign(t *testing.T) {
+	t.Parallel()
+	a, err := retention.OpenArchive(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = a.Add(t.Context(), hourly(t, 600), vaultLog, hours(9), noon, hourly(t, 1).verifiers())
+	if !errors.Is(err, retention.ErrUntrusted) || err.Error() != "archive cardea/vault-1: no checkpoint of the period is signed by a trusted key" {
+		t.Error(err)
+	}
+}
+
 // TestArchiveStandsWhenItsProcessDies takes the steps of Add one by one.
 func TestArchiveStandsWhenItsProcessDies(t *testing.T) {
 	t.Parallel()

@@ -20,20 +20,23 @@ type period struct {
 }
 
 // cut finds the last checkpoint that a trusted key signed and whose entries are all
-// older than before. Its size is 0 if there is none of more than from entries.
+// older than before. Its size is 0 if there is none of more than from entries. If
+// there are some, but all of them signed by others, it is ErrUntrusted.
 func cut(ctx context.Context, src audit.Source, origin string, from int64, before time.Time, verifiers []string) (audit.Checkpoint, error) {
 	young, err := firstYoung(ctx, src, origin, from, before)
 	if err != nil {
 		return audit.Checkpoint{}, err
 	}
 	var last audit.Checkpoint
+	strange := false
 	for signed, err := range src.Checkpoints(ctx, origin) {
 		if err != nil {
 			return audit.Checkpoint{}, fmt.Errorf("read checkpoints of %s: %w", origin, err)
 		}
 		c, err := audit.OpenCheckpoint(signed, verifiers...)
 		if err != nil || c.Origin != origin {
-			continue // what it hides is found when the archive is verified
+			strange = strange || c.Size > from && c.Size <= young
+			continue // if a later one is good, this one is found when the archive is verified
 		}
 		if c.Size > young {
 			break
@@ -41,6 +44,9 @@ func cut(ctx context.Context, src audit.Source, origin string, from int64, befor
 		if c.Size > from {
 			last = c
 		}
+	}
+	if last.Size == 0 && strange {
+		return audit.Checkpoint{}, ErrUntrusted
 	}
 	return last, nil
 }
