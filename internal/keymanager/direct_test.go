@@ -133,6 +133,43 @@ func TestDirectRefusesWhatKMSDoesNotTake(t *testing.T) {
 	}
 }
 
+// TestOnlyWhatIsTooLongStays: records of mode aws_kms_envelope that fit into KMS are
+// to be moved there.
+func TestOnlyWhatIsTooLongStays(t *testing.T) {
+	t.Parallel()
+	n := newKMSNode(t)
+	seal := func(m vault.Mode, bytes int) vault.Sealed {
+		s, err := n.router(m).Seal(t.Context(), card("acme", m.String()), secret.New(make([]byte, bytes)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	long, longest := seal(vault.ModeKMSEnvelope, maxDirect+1), seal(vault.ModeKMSEnvelope, maxDirect)
+	local, direct := seal(vault.ModeLocal, maxDirect+1), seal(vault.ModeKMS, maxDirect)
+	if n.router(vault.ModeKMS).Stays("acme", long) {
+		t.Error("a long one stays where it is refused")
+	}
+	n.setKeys("acme", func(k *KMSKeys) { k.OversizeEnvelope = true })
+	for name, c := range map[string]struct {
+		mode   vault.Mode
+		tenant string
+		s      vault.Sealed
+		want   bool
+	}{
+		"too long":           {vault.ModeKMS, "acme", long, true},
+		"fits":               {vault.ModeKMS, "acme", longest, false},
+		"of mode local":      {vault.ModeKMS, "acme", local, false},
+		"of mode aws_kms":    {vault.ModeKMS, "acme", direct, false},
+		"in mode envelope":   {vault.ModeKMSEnvelope, "acme", long, false},
+		"of nobody's tenant": {vault.ModeKMS, "nobody", long, false},
+	} {
+		if got := n.router(c.mode).Stays(c.tenant, c.s); got != c.want {
+			t.Errorf("%s: stays %v", name, got)
+		}
+	}
+}
+
 func TestDirectTakesUpAnotherKey(t *testing.T) {
 	t.Parallel()
 	n := newKMSNode(t)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"cardea/internal/ciphertext"
 	"cardea/internal/secret"
 	"cardea/internal/vault"
 )
@@ -54,6 +55,16 @@ func (r *Router) Open(ctx context.Context, c vault.RecordContext, s vault.Sealed
 		return r.direct.Open(ctx, c, s)
 	}
 	return r.Envelope.Open(ctx, c, s)
+}
+
+// Stays implements vault.KeyChanger.
+func (r *Router) Stays(tenant string, s vault.Sealed) bool {
+	direct, err := r.isDirect(tenant)
+	if err != nil || !direct || s.Mode != vault.ModeKMSEnvelope || len(s.Blob)-ciphertext.RecordOverhead <= maxDirect {
+		return false
+	}
+	keys, err := r.direct.o.Tenants.of(tenant)
+	return err == nil && keys.OversizeEnvelope
 }
 
 // Rotate implements vault.KeyChanger.

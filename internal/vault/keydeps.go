@@ -169,6 +169,9 @@ type KeyChanger interface {
 	// Current reports whether w is as the tenant's configuration now asks for: its mode
 	// and the KMS key that wraps it.
 	Current(w WrappedKey) bool
+	// Stays reports whether a record under a current key is where it would be sealed
+	// anew: in mode aws_kms those that are too long for KMS are under branch keys.
+	Stays(tenant string, s Sealed) bool
 	// Reseal seals a record anew under the tenant's current key. In mode aws_kms, from
 	// one KMS key to another, its plaintext does not leave KMS.
 	Reseal(ctx context.Context, c RecordContext, s Sealed) (Sealed, error)

@@ -76,7 +76,7 @@ func (a *KeyAdmin) Plan(ctx context.Context, who iam.Principal, tenant string) (
 		}
 		for _, p := range a.plan(inv, t, &Job{Tenant: tenant, Reason: ReasonMode}) {
 			k := a.info(p.WrappedKey)
-			if k.Records, err = a.count(ctx, p.WrappedKey); err != nil {
+			if k.Records, err = a.toMove(ctx, p.WrappedKey, p.action); err != nil {
 				return err
 			}
 			k.Counted = true
@@ -107,7 +107,7 @@ func (a *KeyAdmin) Migrate(ctx context.Context, who iam.Principal, r JobRequest)
 			return err
 		}
 		for _, p := range a.plan(inv, t, &j) {
-			n, err := a.count(ctx, p.WrappedKey)
+			n, err := a.toMove(ctx, p.WrappedKey, p.action)
 			if err != nil || p.action != ActionNone && !p.idle(n) {
 				return err
 			}

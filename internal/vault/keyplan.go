@@ -18,6 +18,7 @@ const (
 	ActionRotate KeyAction = "rotate" // a new version takes its place
 	ActionRewrap KeyAction = "rewrap" // its material stays, and is kept in another way
 	ActionDrain  KeyAction = "drain"  // its records are moved; it stays, for when the mode is set back
+	ActionSift   KeyAction = "sift"   // its records that fit into KMS are moved there; it stays for the others
 	ActionRetire KeyAction = "retire" // it is replaced already, its records are moved and it is retired
 )
 
@@ -42,13 +43,12 @@ type planned struct {
 	action KeyAction
 }
 
-// idle says whether nothing is to be done after all, with so many records under the
-// key: a fingerprint's key stays as long as it finds one, and an unused key forever.
+// idle says whether nothing is to be done after all, with so many records to move: a fingerprint's key stays as long as it finds one, and an unused key forever.
 func (p *planned) idle(records int64) bool {
 	switch p.action {
 	case ActionRetire:
 		return p.Purpose == PurposeFingerprint && records > 0
-	case ActionDrain:
+	case ActionDrain, ActionSift:
 		return records == 0
 	case ActionNone, ActionRotate, ActionRewrap:
 	}
@@ -76,13 +76,16 @@ func (a *KeyAdmin) plan(inv []WrappedKey, t Tenant, j *Job) []planned {
 // planMoved is for keys from under which records are moved.
 func (a *KeyAdmin) planMoved(w WrappedKey, t Tenant, j *Job) KeyAction {
 	used := (t.Mode == ModeKMS) == (w.Purpose == PurposeDirect)
+	oversize := !used && a.o.Keys.Current(w) // for records that are too long for KMS
 	switch {
 	case w.State == KeyDecryptOnly:
 		return ActionRetire
 	case w.State != KeyActive:
 		return ActionNone
-	case !used && a.o.Keys.Current(w):
-		return ActionNone // for records that are too long for KMS
+	case oversize && a.due(w, j):
+		return ActionRotate
+	case oversize:
+		return ActionSift
 	case !used:
 		return ActionDrain
 	case !a.o.Keys.Current(w), a.due(w, j):
@@ -169,3 +172,23 @@ func (a *KeyAdmin) scheduleTenant(ctx context.Context, tenant string) error {
 
 // Age is how old a key version is.
 func (k KeyInfo) Age(now time.Time) time.Duration { return now.Sub(k.Created) }
+
+// toMove counts the records that an action moves from under a key.
+func (a *KeyAdmin) toMove(ctx context.Context, w WrappedKey, action KeyAction) (int64, error) {
+	if action != ActionSift {
+		return a.count(ctx, w)
+	}
+	var n, after int64
+	for {
+		rows, err := a.o.Store.RecordsUnder(ctx, w.version(), after, jobBatch)
+		if err != nil || len(rows) == 0 {
+			return n, err
+		}
+		for i := range rows {
+			if !a.o.Keys.Stays(w.Tenant, rows[i].sealed()) {
+				n++
+			}
+		}
+		after = rows[len(rows)-1].Row
+	}
+}

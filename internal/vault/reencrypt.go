@@ -33,7 +33,7 @@ func (r *jobRun) reencrypt(ctx context.Context) error {
 	if resumed == "" || resumed == stepKeys {
 		j.Total, j.After, j.Key = 0, 0, KeyVersion{}
 		for _, w := range old {
-			n, err := r.a.o.Store.CountRecords(ctx, w.version())
+			n, err := r.a.toMove(ctx, w, r.former(w))
 			if err != nil {
 				return err
 			}
@@ -107,9 +107,9 @@ func (r *jobRun) keys(ctx context.Context, replace bool) ([]WrappedKey, error) {
 			continue
 		}
 		left := w.State == KeyDecryptOnly
-		if w.State == KeyRetired || w.State == KeyActive && r.a.planMoved(w, t, &Job{Reason: ReasonMode}) == ActionDrain {
+		if action := r.former(w); action != ActionNone {
 			// One that a node used which had not heard of its successor, or of a former mode.
-			n, err := r.a.o.Store.CountRecords(ctx, w.version())
+			n, err := r.a.toMove(ctx, w, action)
 			if err != nil {
 				return nil, err
 			}
@@ -120,6 +120,22 @@ func (r *jobRun) keys(ctx context.Context, replace bool) ([]WrappedKey, error) {
 		}
 	}
 	return old, nil
+}
+
+// former says what is to be done with records that are under a key which is not to
+// have them, though it was not replaced.
+func (r *jobRun) former(w WrappedKey) KeyAction {
+	t, err := r.a.gate.Tenants.Tenant(w.Tenant)
+	switch {
+	case err != nil: // it is served no more, and so are its jobs
+	case w.State == KeyRetired:
+		return ActionDrain
+	case w.State == KeyActive:
+		if action := r.a.planMoved(w, t, &Job{Reason: ReasonMode}); action == ActionDrain || action == ActionSift {
+			return action
+		}
+	}
+	return ActionNone
 }
 
 // change does what is planned for a key.
@@ -189,7 +205,8 @@ func (r *jobRun) drain(ctx context.Context, w WrappedKey) (bad int64, err error)
 
 // move seals a batch of rows anew and puts it in the place of what was read.
 func (r *jobRun) move(ctx context.Context, w WrappedKey, rows []HeldRecord) (bad, skipped int64, err error) {
-	began := r.a.gate.Now()
+	began, read := r.a.gate.Now(), len(rows)
+	rows = r.leaving(w, rows)
 	sealed := make([]Sealed, len(rows))
 	failed := make([]error, len(rows))
 	err = each(rows, func(i int, h *HeldRecord) error {
@@ -220,7 +237,22 @@ func (r *jobRun) move(ctx context.Context, w WrappedKey, rows []HeldRecord) (bad
 		return 0, 0, err
 	}
 	r.job.Moved += moved
-	return bad, int64(len(changes)) - moved, r.pace(ctx, len(rows), r.a.gate.Now().Sub(began))
+	return bad, int64(len(changes)) - moved, r.pace(ctx, read, r.a.gate.Now().Sub(began))
+}
+
+// leaving are the records that are not under w already as they would be if they were
+// sealed anew.
+func (r *jobRun) leaving(w WrappedKey, rows []HeldRecord) []HeldRecord {
+	if w.State != KeyActive || !r.a.o.Keys.Current(w) {
+		return rows
+	}
+	var out []HeldRecord
+	for _, h := range rows {
+		if !r.a.o.Keys.Stays(w.Tenant, h.sealed()) {
+			out = append(out, h)
+		}
+	}
+	return out
 }
 
 // reseal seals a record anew, and makes sure that it opens before it takes the

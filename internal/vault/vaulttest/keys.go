@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 
 	"cardea/internal/secret"
@@ -31,6 +32,7 @@ type Keys struct {
 
 	mu     sync.Mutex // guards all below
 	kms    map[string]string
+	long   int // in vault.ModeKMS, records of more bytes are under branch keys; 0 for none
 	fail   func(op string) error
 	counts map[vault.KeyVersion]uint64
 	forgot []string
@@ -63,6 +65,28 @@ func (k *Keys) SetKMSKey(tenant, id string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.kms[tenant] = id
+}
+
+// SetOversize makes records of more than n bytes be sealed under branch keys in
+// vault.ModeKMS, too.
+func (k *Keys) SetOversize(n int) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.long = n
+}
+
+// tooLong says whether a record of n bytes is too long for a KMS.
+func (k *Keys) tooLong(n int) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.long > 0 && n > k.long
+}
+
+// Stays implements vault.KeyChanger.
+func (k *Keys) Stays(tenant string, s vault.Sealed) bool {
+	t, err := k.tenants.Tenant(tenant)
+	const overhead = 12 + 16
+	return err == nil && t.Mode == vault.ModeKMS && s.Mode == vault.ModeKMSEnvelope && k.tooLong(len(s.Blob)-overhead)
 }
 
 // Forgot lists what was to be forgotten, in order.
@@ -144,7 +168,7 @@ func (k *Keys) Seal(ctx context.Context, c vault.RecordContext, plaintext secret
 		return vault.Sealed{}, err
 	}
 	holder, purpose := c.Holder, vault.PurposeRecord
-	if t.Mode == vault.ModeKMS {
+	if t.Mode == vault.ModeKMS && !k.tooLong(plaintext.Len()) {
 		holder, purpose = "", vault.PurposeDirect
 	} else if c.Space == vault.SpaceV2 {
 		holder = ""
@@ -278,7 +302,7 @@ func (k *Keys) Current(w vault.WrappedKey) bool {
 	if err != nil {
 		return false
 	}
-	if t, err := k.tenants.Tenant(w.Tenant); err != nil || (t.Mode == vault.ModeKMS) != (w.Purpose == vault.PurposeDirect) && (w.Purpose == vault.PurposeDirect || w.Purpose == vault.PurposeRecord) {
+	if t, err := k.tenants.Tenant(w.Tenant); err != nil || !(w.Purpose == vault.PurposeRecord && k.tooLong(math.MaxInt)) && (t.Mode == vault.ModeKMS) != (w.Purpose == vault.PurposeDirect) && (w.Purpose == vault.PurposeDirect || w.Purpose == vault.PurposeRecord) {
 		return false
 	}
 	if m == vault.ModeKMS && w.Mode != vault.ModeKMS {
