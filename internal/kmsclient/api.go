@@ -159,7 +159,7 @@ func (a *api) get(ctx context.Context, c *Client, n apiName) (*awskms.Client, er
 			config.WithHTTPClient(awshttp.NewBuildableClient().WithTransportOptions(c.setTransport)), config.WithAppID(appID),
 		}
 		if c.o.CredentialsFile != "" {
-			settings = append(settings, config.WithSharedCredentialsFiles([]string{c.o.CredentialsFile}))
+			settings = append(settings, config.WithSharedCredentialsFiles([]string{c.o.CredentialsFile}), config.WithSharedConfigFiles([]string{}))
 		}
 		cfg, err := config.LoadDefaultConfig(ctx, settings...)
 		if err != nil {

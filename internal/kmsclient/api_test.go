@@ -129,6 +129,18 @@ func TestCredentialsOfTheStandardChain(t *testing.T) {
 	if e := is(t, s.client(t, chain).encrypt(t, k), kmsclient.ErrDenied); !strings.HasSuffix(e.Error(), "credentials: failed to get shared config profile, nobody") {
 		t.Errorf("got %v", e)
 	}
+	// A file of one's own goes before it, and before the environment.
+	elsewhere := filepath.Join(t.TempDir(), "own")
+	ok(t, os.WriteFile(elsewhere, []byte(strings.Replace(text, "[cards]", "[own]", 1)), 0o600))
+	own := func(o *kmsclient.Options) { o.Credentials, o.CredentialsFile = nil, elsewhere }
+	k.Profile = "own"
+	t.Setenv("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
+	s.client(t, own).works(t, k)
+	k.Profile = "cards"
+	if e := is(t, s.client(t, own).encrypt(t, k), kmsclient.ErrDenied); !strings.HasSuffix(e.Error(), "credentials: failed to get shared config profile, cards") {
+		t.Errorf("got %v", e)
+	}
 	k.Profile = "broken"
 	if e := is(t, s.client(t, chain).encrypt(t, k), kmsclient.ErrDenied); !strings.HasSuffix(e.Error(), "credentials: credential_process does not work") {
 		t.Errorf("got %v", e)
