@@ -27,6 +27,7 @@ type auditCommands struct {
 	Report     auditReportCommand     `cmd:"" help:"Tell who used which keys and saw which card data, for a review."`
 	Review     auditReviewCommands    `cmd:"" help:"Keep the journal of daily reviews of the logs."`
 	Archive    auditArchiveCommand    `cmd:"" help:"Keep closed periods of the logs in an archive, which is read like a log."`
+	Prove      auditProveCommand      `cmd:"" help:"Write a proof that an entry is in a log, which is verified without the log."`
 	Checkpoint auditCheckpointCommand `cmd:"" help:"Print the newest signed checkpoint of each log, to keep elsewhere."`
 	Deliver    auditDeliverCommand    `cmd:"" help:"Deliver the audit logs to SIEMs and archives, and publish their checkpoints."`
 	Delivery   auditDeliveryCommand   `cmd:"" help:"Tell how the deliveries to SIEMs and archives are."`

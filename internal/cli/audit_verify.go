@@ -23,6 +23,7 @@ type auditVerifyCommand struct {
 	PublicKey     []string `placeholder:"KEY" help:"Public key that signs the checkpoints, or a file of such keys, one a line. Without it the ones beside the node's signing key are used, which proves less."`
 	Checkpoint    []string `type:"path" placeholder:"FILE" help:"Signed checkpoints that were kept elsewhere, one after the other: the log must continue them."`
 	Published     []string `type:"path" placeholder:"DIR" help:"Folder of checkpoints that [audit.publish] published, or a copy of its bucket: the log must continue all of them."`
+	Proof         string   `type:"path" placeholder:"FILE" xor:"source" help:"Verify a proof of one entry, which 'cardea audit prove' wrote, instead of logs; nothing else is needed."`
 	AllowUnsigned bool     `help:"Verify consistency only, without knowing who signs."`
 }
 
@@ -30,11 +31,15 @@ type auditVerifyCommand struct {
 func (auditVerifyCommand) Help() string {
 	return "Examples:\n  cardea audit verify --config cardea.toml --public-key audit.pub\n" +
 		"  cardea audit verify --bundle audit.cardea --public-key audit.pub --checkpoint kept.notes\n" +
-		"  cardea audit verify --config cardea.toml --public-key audit.pub --published /mnt/witness/cardea\n\n" +
+		"  cardea audit verify --config cardea.toml --public-key audit.pub --published /mnt/witness/cardea\n" +
+		"  cardea audit verify --proof entry.proof --public-key audit.pub\n\n" +
 		"Exit status 3 means that something is wrong with a log."
 }
 
 func (c auditVerifyCommand) Run(ctx context.Context, p *Process) (err error) {
+	if c.Proof != "" {
+		return c.verifyProof(p)
+	}
 	src, err := c.open(ctx, p, "verify")
 	if err != nil {
 		return err
