@@ -7,6 +7,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -42,10 +44,20 @@ func measureVaultKeys(ctx context.Context, o options, r *report, exe, dir string
 		}
 		arns[i] = *out.KeyMetadata.Arn
 	}
-	k := vaultKMS{keyServer: keys, key: arns[0], mac: arns[1]}
+	k := vaultKMS{keyServer: keys, url: "http://" + keys.addr, key: arns[0], mac: arns[1]}
 	if strings.Contains(o.vaultParts, "direct") {
-		if err := measureDirect(ctx, o, r, exe, filepath.Join(dir, "direct"), k); err != nil {
+		if err := measureDirect(ctx, o, r, exe, filepath.Join(dir, "direct"), k, "aws_kms", o.keyConns()); err != nil {
 			return fmt.Errorf("aws_kms: %w", err)
+		}
+		away, stop, err := relay(keys.addr, awayTime)
+		if err != nil {
+			return err
+		}
+		defer stop()
+		far := k
+		far.url = "http://" + away
+		if err := measureDirect(ctx, o, r, exe, filepath.Join(dir, "far"), far, fmt.Sprintf("aws_kms, %s away,", awayTime), []int{16}); err != nil {
+			return fmt.Errorf("aws_kms, away: %w", err)
 		}
 	}
 	if strings.Contains(o.vaultParts, "envelope") {
@@ -67,7 +79,49 @@ func measureVaultKeys(ctx context.Context, o options, r *report, exe, dir string
 // vaultKMS are the key service and the keys that a vault uses in it.
 type vaultKMS struct {
 	*keyServer
+	url      string // as the vault reaches it
 	key, mac string
+}
+
+// awayTime is how long a call to a KMS in the same Region is under way, about.
+const awayTime = 5 * time.Millisecond
+
+// relay passes connections on to addr and holds up every answer by d.
+func relay(addr string, d time.Duration) (at string, stop func() error, err error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", nil, err
+	}
+	go func() {
+		for {
+			near, err := l.Accept()
+			if err != nil {
+				return // it was stopped
+			}
+			far, err := net.Dial("tcp", addr)
+			if err != nil {
+				near.Close()
+				continue
+			}
+			go func() {
+				defer near.Close()
+				for buf := make([]byte, 64<<10); ; {
+					n, err := far.Read(buf)
+					if bytes.HasPrefix(buf[:n], []byte("HTTP/")) {
+						time.Sleep(d)
+					}
+					if _, werr := near.Write(buf[:n]); err != nil || werr != nil {
+						return
+					}
+				}
+			}()
+			go func() {
+				defer far.Close()
+				io.Copy(far, near)
+			}()
+		}
+	}()
+	return l.Addr().String(), l.Close, nil
 }
 
 // vaultServer is a vault whose operator can be asked.
@@ -84,7 +138,7 @@ func startVault(ctx context.Context, exe, dir, database, mode, more string, k *v
 	}
 	var env []string
 	if k != nil {
-		more += fmt.Sprintf("[tenants.%s.kms]\nkey_id = %q\nendpoint = %q\n", tenant, k.key, "http://"+k.addr)
+		more += fmt.Sprintf("[tenants.%s.kms]\nkey_id = %q\nendpoint = %q\n", tenant, k.key, k.url)
 		if mode == "aws_kms" {
 			more += fmt.Sprintf("mac_key_id = %q\n", k.mac)
 		}
@@ -134,7 +188,7 @@ func alternate(o options, turns ...func(options) (result, error)) ([]result, err
 
 // measureDirect compares stores and retrieves in mode aws_kms with the calls of the
 // AWS SDK that they make, one after the other, by as many callers.
-func measureDirect(ctx context.Context, o options, r *report, exe, dir string, k vaultKMS) error {
+func measureDirect(ctx context.Context, o options, r *report, exe, dir string, k vaultKMS, name string, callers []int) error {
 	s, err := startVault(ctx, exe, dir, "sqlite", "aws_kms", "", &k)
 	if err != nil {
 		return err
@@ -145,10 +199,10 @@ func measureDirect(ctx context.Context, o options, r *report, exe, dir string, k
 	}
 	pairs := map[string]string{"tenant": tenant, "purpose": "record", "holder": "0123456789abcdef", "record": "0123456789abcdef"}
 	plaintext := random(120) // as long as a card is
-	for _, conns := range o.keyConns() {
+	for _, conns := range callers {
 		o := o
 		o.conns = conns
-		client, transport := sdk("http://"+k.addr, k.root, conns)
+		client, transport := sdk(k.url, k.root, conns)
 		sealed, err := client.Encrypt(ctx, &kms.EncryptInput{KeyId: &k.key, Plaintext: plaintext, EncryptionContext: pairs})
 		if err != nil {
 			return err
@@ -176,7 +230,7 @@ func measureDirect(ctx context.Context, o options, r *report, exe, dir string, k
 			}
 			bare := got[1]
 			r.add(row{
-				what: fmt.Sprintf("aws_kms %s, %s", op.name, connections(conns)), bound: bare.rate(),
+				what: fmt.Sprintf("%s %s, %s", name, op.name, connections(conns)), bound: bare.rate(),
 				note: fmt.Sprintf("bound: bare SDK, %s, p50 %s ms; overhead %.0f %% (target 15)", op.like, ms(bare.P50), 100*(bare.rate()/got[0].rate()-1)),
 			}.with(got[0]))
 		}
