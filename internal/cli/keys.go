@@ -30,6 +30,9 @@ type keysCommands struct {
 	Pause    keysPauseCommand    `cmd:"" help:"Stop a job until it is continued."`
 	Continue keysContinueCommand `cmd:"" help:"Continue a paused job."`
 	Cancel   keysCancelCommand   `cmd:"" help:"End a job where it is."`
+
+	ScheduleDeletion keysScheduleDeletionCommand `cmd:"" help:"Have a key of AWS KMS or a key service destroyed, with the approval of two others, when nothing uses it."`
+	CancelDeletion   keysCancelDeletionCommand   `cmd:"" help:"Keep a key of AWS KMS or a key service that waits for its destruction."`
 }
 
 // vaultFlags say which running vault a command is about.

@@ -21,6 +21,7 @@ import (
 	"cardea/internal/app"
 	"cardea/internal/config"
 	"cardea/internal/identity"
+	"cardea/internal/keyspec"
 	"cardea/internal/lifecycle"
 	"cardea/internal/secret"
 )
@@ -271,5 +272,66 @@ func TestRotateEndsInTheSameStateAfterAKillAtAnyStep(t *testing.T) {
 	out, err := c.ListKeys(t.Context(), &awskms.ListKeysInput{})
 	if err != nil || len(out.Keys) != 6 {
 		t.Errorf("%d keys, want 6: something was made twice; %v", len(out.Keys), err)
+	}
+}
+
+func TestScheduleDeletionMayBeRunAgain(t *testing.T) {
+	c, _ := keyService(t, time.Now)
+	arn := allowAll(t, c, &awskms.CreateKeyInput{}, "alias/old")
+	look := func() *lifecycle.Key {
+		k, err := lifecycle.Look(t.Context(), c, arn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return k
+	}
+	if _, err := lifecycle.Destructible(t.Context(), c, look(), time.Now(), time.Hour, false); !errors.Is(err, lifecycle.ErrInUse) || !strings.Contains(err.Error(), "alias/old names it: move the alias to another key, or delete it") {
+		t.Errorf("got %v", err)
+	}
+	for _, window := range []lifecycle.Days{6, 31} {
+		if _, err := lifecycle.ScheduleDeletion(t.Context(), c, look(), window); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("window: %dd must be 7d to 30d", window)) {
+			t.Errorf("got %v", err)
+		}
+	}
+	first, err := lifecycle.ScheduleDeletion(t.Context(), c, look(), 7)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := lifecycle.ScheduleDeletion(t.Context(), c, look(), 7) // as after a kill before it was noted
+	if err != nil || !again.Equal(first) {
+		t.Errorf("%s, then %s, %v", first, again, err)
+	}
+	if got, err := lifecycle.CancelDeletion(t.Context(), c, arn); err != nil || got != arn || look().State != types.KeyStateDisabled {
+		t.Errorf("%s is %s, %v", got, look().State, err)
+	}
+	if _, err := lifecycle.CancelDeletion(t.Context(), c, arn); err == nil || !strings.Contains(err.Error(), "KMSInvalidState") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestRotateSaysHowWhereThereIsNoNewMaterial(t *testing.T) {
+	c, _ := keyService(t, time.Now)
+	r := &lifecycle.Rotator{KMS: c, Now: time.Now, Save: func(*lifecycle.Rotation) error { return nil }}
+	external := allowAll(t, c, &awskms.CreateKeyInput{Origin: types.OriginTypeExternal}, "alias/external")
+	if _, err := r.Rotate(t.Context(), external, nil); err == nil || !strings.Contains(err.Error(), "is PendingImport: only an enabled key is rotated") {
+		t.Errorf("got %v", err)
+	}
+	p, err := c.GetParametersForImport(t.Context(), &awskms.GetParametersForImportInput{KeyId: &external, WrappingAlgorithm: types.AlgorithmSpecRsaesOaepSha256, WrappingKeySpec: types.WrappingKeySpecRsa2048})
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, err := keyspec.ParsePublic("RSA_2048", p.PublicKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrapped, err := keyspec.Wrap(keyspec.WrapOAEPSHA256, public, secret.Random(32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.ImportKeyMaterial(t.Context(), &awskms.ImportKeyMaterialInput{KeyId: &external, EncryptedKeyMaterial: wrapped, ImportToken: p.ImportToken, ExpirationModel: types.ExpirationModelTypeKeyMaterialDoesNotExpire}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Rotate(t.Context(), external, nil); !errors.Is(err, lifecycle.ErrNoMaterial) || !strings.Contains(err.Error(), "import it by 'cardea ceremony import --new-material', then run this again") {
+		t.Errorf("got %v", err)
 	}
 }
