@@ -224,10 +224,11 @@ func (r *jobRun) end(ctx context.Context, state JobState, problem string) error 
 	return err
 }
 
-// pace holds a job to its rate before n rows, and to half of the time besides:
-// what makes its batches slow makes requests slow, and then it does less.
+// pace holds a job to its rate before n rows. At the configured rate it works half of
+// the time at most: what makes its batches slow makes requests slow, and then it does
+// less. Who names a rate for a job has decided what requests may suffer.
 func (r *jobRun) pace(ctx context.Context, n int, last time.Duration) error {
-	if err := r.limit.WaitN(ctx, min(n, r.limit.Burst())); err != nil {
+	if err := r.limit.WaitN(ctx, min(n, r.limit.Burst())); err != nil || r.job.Rate > 0 {
 		return err
 	}
 	return r.a.idle(ctx, min(last, maxIdle))
