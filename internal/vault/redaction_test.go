@@ -132,6 +132,10 @@ func specimens(t *testing.T) map[reflect.Type]specimen {
 	mustStore(t, n.Service, q)
 	checkNumber(t, n.Service, owner, "r1", visa)
 	keys := masterAndBranchKeys(t, n)
+	// What prints reads all that it can reach, also what goroutines of a store change.
+	if err := n.store.Close(); err != nil {
+		t.Fatal(err)
+	}
 
 	const credentials = "canary-5b1c-do-not-print-this-32"
 	service, err := keymanager.NewService("acme", keymanager.ServiceOptions{URL: "https://localhost", Credentials: text(credentials)})
