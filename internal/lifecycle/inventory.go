@@ -194,7 +194,7 @@ func Look(ctx context.Context, c *awskms.Client, id string) (*Key, error) {
 		return nil, fmt.Errorf("tags of key %s: %w", k.ID, err)
 	}
 	k.Class, k.ReplacedBy, k.Replaces = k.Tags[tagClass], k.Tags[tagReplaced], k.Tags[tagReplaces]
-	p, err := c.GetKeyPolicy(ctx, &awskms.GetKeyPolicyInput{KeyId: &k.ID})
+	p, err := c.GetKeyPolicy(ctx, &awskms.GetKeyPolicyInput{KeyId: &k.ID, PolicyName: aws.String("default")})
 	if err != nil {
 		return nil, fmt.Errorf("policy of key %s: %w", k.ID, err)
 	}
