@@ -87,6 +87,13 @@ func unsupported(err error) bool {
 	return slices.Contains([]string{"UnsupportedOperationException", "UnknownOperationException", "NotImplemented", "InvalidAction", "InternalFailure"}, api.ErrorCode())
 }
 
+// unreadable says whether an answer was none of the KMS API: so do key services answer
+// that have never heard of an operation.
+func unreadable(err error) bool {
+	_, ok := errors.AsType[*smithy.DeserializationError](err)
+	return ok
+}
+
 // Inventory is what there is in a Region.
 type Inventory struct {
 	Keys    []*Key            // of the policy, by tag
@@ -246,7 +253,7 @@ func (k *Key) history(ctx context.Context, c *awskms.Client) error {
 		if u.KeyLastUsage != nil {
 			k.LastUse.Time, k.LastUse.Operation = utc(u.KeyLastUsage.Timestamp), string(u.KeyLastUsage.Operation)
 		}
-	case !unsupported(err):
+	case !unsupported(err) && !unreadable(err):
 		return fmt.Errorf("last use of key %s: %w", k.ID, err)
 	}
 	return nil
