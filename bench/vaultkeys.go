@@ -433,15 +433,15 @@ func (s *vaultServer) job(ctx context.Context, operation string, id adminapi.Job
 }
 
 // until asks for a job until it is as wanted.
-func (s *vaultServer) until(ctx context.Context, id adminapi.JobID, wanted func(adminapi.Job) bool) (adminapi.Job, error) {
+func (s *vaultServer) until(ctx context.Context, id adminapi.JobID, wanted func(adminapi.Job) bool) error {
 	for {
 		j, err := s.job(ctx, "Job", id)
 		if err != nil || wanted(j) {
-			return j, err
+			return err
 		}
 		select {
 		case <-ctx.Done():
-			return j, ctx.Err()
+			return ctx.Err()
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
@@ -451,11 +451,11 @@ func (s *vaultServer) until(ctx context.Context, id adminapi.JobID, wanted func(
 // retirement, is cancelled: it waits until every node knows of the new keys.
 func (s *vaultServer) records(ctx context.Context, id adminapi.JobID) (time.Duration, error) {
 	begun := func(j adminapi.Job) bool { return j.Step != "" && j.Step != "keys" }
-	if _, err := s.until(ctx, id, begun); err != nil {
+	if err := s.until(ctx, id, begun); err != nil {
 		return 0, err
 	}
 	start := time.Now()
-	if _, err := s.until(ctx, id, func(j adminapi.Job) bool { return begun(j) && j.Step != stepRecords }); err != nil {
+	if err := s.until(ctx, id, func(j adminapi.Job) bool { return begun(j) && j.Step != stepRecords }); err != nil {
 		return 0, err
 	}
 	took := time.Since(start)
@@ -482,7 +482,7 @@ func (s *vaultServer) takeTurns(ctx context.Context, o options, id adminapi.JobI
 			return post(buf, "/cards/retrieve", cards[(w*7919+i*104729)%len(cards)].body())
 		})
 	}
-	if _, err = s.until(ctx, id, func(j adminapi.Job) bool { return j.Moved > 0 || j.Step != "" && j.Step != "keys" }); err != nil {
+	if err = s.until(ctx, id, func(j adminapi.Job) bool { return j.Moved > 0 || j.Step != "" && j.Step != "keys" }); err != nil {
 		return idle, busy, 0, err
 	}
 	before, err := s.replaced(ctx)
@@ -506,7 +506,7 @@ func (s *vaultServer) takeTurns(ctx context.Context, o options, id adminapi.JobI
 			_, err = s.job(ctx, "Continue", id)
 		}
 		if err == nil {
-			_, err = s.until(ctx, id, func(j adminapi.Job) bool { return j.State == vault.JobRunning && j.Node != "" && j.Step == stepRecords })
+			err = s.until(ctx, id, func(j adminapi.Job) bool { return j.State == vault.JobRunning && j.Node != "" && j.Step == stepRecords })
 		}
 		return r, err
 	})

@@ -121,7 +121,7 @@ func readTrail(ctx context.Context, x trailFile, names *cloudtrail.Names, seen *
 	if err != nil {
 		return err
 	}
-	defer o.Body.Close() //nolint:errcheck // only read from
+	defer o.Body.Close()
 	s, err := cloudtrail.Parse(o.Body, cloudtrail.Options{Names: names}, func(e *cloudtrail.Event) error {
 		if e.ID != "" && seen.again(e.ID) {
 			usage.Repeat()

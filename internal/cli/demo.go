@@ -298,7 +298,7 @@ func (d *demo) verify(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if !report.OK() || len(report.Logs) != 1 || int64(report.Logs[0].Entries) < l.entries || report.Logs[0].UnsignedTail != 0 {
+		if !report.OK() || len(report.Logs) != 1 || report.Logs[0].Entries < l.entries || report.Logs[0].UnsignedTail != 0 {
 			return fmt.Errorf("the audit log of the %s does not verify: %+v", l.of, report)
 		}
 		d.show("%s: %d entries, intact; nothing unsigned", l.of, report.Logs[0].Entries)

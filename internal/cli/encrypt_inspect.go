@@ -72,8 +72,13 @@ func (c inspectCommand) Run(_ context.Context, p *Process) error {
 			frames = "none, the body is one piece"
 		}
 		rows := [][]string{
-			{"file", x.File}, {"format", fmt.Sprintf("AWS Encryption SDK, version %d", x.Version)}, {"suite", x.Suite + " " + x.Algorithms},
-			{"key commitment", yesNo(x.Committing)}, {"signed", yesNo(x.Signed)}, {"message id", x.MessageID}, {"frames", frames},
+			{"file", x.File},
+			{"format", fmt.Sprintf("AWS Encryption SDK, version %d", x.Version)},
+			{"suite", x.Suite + " " + x.Algorithms},
+			{"key commitment", yesNo(x.Committing)},
+			{"signed", yesNo(x.Signed)},
+			{"message id", x.MessageID},
+			{"frames", frames},
 		}
 		for _, pair := range x.Context {
 			rows = append(rows, []string{"context", pair.Key + "=" + pair.Value})

@@ -19,7 +19,7 @@ func hiddenFile(dir string) (f *os.File, nameless bool, err error) {
 	}
 	f = os.NewFile(uintptr(fd), dir)
 	if _, err := os.Stat(procName(f)); err != nil {
-		f.Close() //nolint:errcheck,gosec // nothing was written
+		f.Close() //nolint:errcheck // nothing was written
 		return partFile(dir)
 	}
 	return f, true, nil

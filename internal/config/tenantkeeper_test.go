@@ -193,7 +193,9 @@ pkcs11 = {module = "p11.so", token = "cards", pin_file = "pin", key_label = "vau
 mode = "external"
 external = {url = "https://keys.example:6128", ca_file = "ca.pem", cert_file = "vault.pem", key_file = "vault.key", credentials_file = "basic"}
 `})
-	missing := func(call, key, name string) string { return key + ": " + call + " " + f.path(name) + ": no such file or directory" }
+	missing := func(call, key, name string) string {
+		return key + ": " + call + " " + f.path(name) + ": no such file or directory"
+	}
 	wantErrors(t, mustLoad(t, f).Validate(),
 		"tenants.hsm.pkcs11.pin_file: "+f.path("pin")+" is empty",
 		missing("open", "tenants.hsm.pkcs11.module", "p11.so"),

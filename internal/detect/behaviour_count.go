@@ -105,8 +105,10 @@ func (d *Detector) learn(m *meter, hour int64) {
 		m.Model.skip(hour)
 	} else {
 		x := m.value(&m.Hour)
-		h := hourStats{mean: [scales]float32{float32(m.Sum1 / 60), float32(m.Sum5 / 12), float32(x)}, sq: [scales]float32{float32(m.Sq1 / 60), float32(m.Sq5 / 12), float32(x * x)},
-			top: [scales]float32{float32(m.Top1), float32(m.Top5), float32(x)}}
+		h := hourStats{
+			mean: [scales]float32{float32(m.Sum1 / 60), float32(m.Sum5 / 12), float32(x)}, sq: [scales]float32{float32(m.Sq1 / 60), float32(m.Sq5 / 12), float32(x * x)},
+			top: [scales]float32{float32(m.Top1), float32(m.Top5), float32(x)},
+		}
 		m.Model.learn(hour, &h)
 	}
 	m.Sum1, m.Sq1, m.Sum5, m.Sq5, m.Top1, m.Top5 = 0, 0, 0, 0, 0, 0

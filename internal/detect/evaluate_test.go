@@ -77,7 +77,7 @@ type told struct {
 
 // figures are sums over worlds.
 type figures struct {
-	incidents, found, named       int
+	incidents, found              int
 	alerts, right                 int // alerts; those that belong to an incident
 	falseAlerts                   int
 	principalDays                 float64

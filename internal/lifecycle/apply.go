@@ -109,7 +109,7 @@ func (a *Administrator) do(ctx context.Context, s *Step) error {
 		if c.Rotation == 0 {
 			_, err = a.KMS.DisableKeyRotation(ctx, &awskms.DisableKeyRotationInput{KeyId: k})
 		} else {
-			_, err = a.KMS.EnableKeyRotation(ctx, &awskms.EnableKeyRotationInput{KeyId: k, RotationPeriodInDays: aws.Int32(int32(c.Rotation))}) //nolint:gosec // at most 2560
+			_, err = a.KMS.EnableKeyRotation(ctx, &awskms.EnableKeyRotationInput{KeyId: k, RotationPeriodInDays: aws.Int32(int32(c.Rotation))})
 		}
 	case StepReplicate:
 		var policy []byte

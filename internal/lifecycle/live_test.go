@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -25,18 +24,6 @@ import (
 	"cardea/internal/lifecycle"
 	"cardea/internal/secret"
 )
-
-// clock is time that a test moves.
-type clock struct {
-	mu    sync.Mutex
-	ahead time.Duration
-}
-
-func (c *clock) now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return time.Now().Add(c.ahead)
-}
 
 // keyService is a key service over its real protocol, and a client of an
 // administrator of account 111122223333.

@@ -89,7 +89,7 @@ func (h leastFirst) Swap(i, j int) {
 
 // Push implements heap.Interface.
 func (h *leastFirst) Push(x any) {
-	c := x.(*Count) //nolint:errcheck // only top pushes
+	c := x.(*Count)
 	c.place = len(*h)
 	*h = append(*h, c)
 }

@@ -69,7 +69,7 @@ func (s *Service) importRecord(ctx context.Context, who iam.Principal, r *Import
 	var got Imported
 	t := Target{Tenant: r.Tenant, Holder: r.Holder, Customer: r.Customer, Reference: r.Reference, RequestID: RequestID(ctx)}
 	err := s.do(ctx, who, OpRecordImport, t, func(c *call) error {
-		rec, plaintext, err := s.imported(ctx, c, r, check)
+		rec, plaintext, err := s.imported(ctx, c, r)
 		if err != nil {
 			return err
 		}
@@ -89,7 +89,7 @@ func (s *Service) importRecord(ctx context.Context, who iam.Principal, r *Import
 
 // imported validates r and makes the row of it, not sealed yet, and what is to be
 // sealed.
-func (s *Service) imported(ctx context.Context, c *call, r *ImportRecord, check bool) (*Record, secret.Bytes, error) {
+func (s *Service) imported(ctx context.Context, c *call, r *ImportRecord) (*Record, secret.Bytes, error) {
 	rec := &Record{
 		Space: r.Space, Kind: KindJSON, Customer: r.Customer, Reference: r.Reference, CreatedAt: r.CreatedAt, ExpiresAt: r.ExpiresAt,
 		Lookup: LookupOf(r.Tenant, r.Holder, r.Space, r.Customer, r.Reference),

@@ -56,13 +56,13 @@ func (r *jobRun) reencrypt(ctx context.Context) error {
 		}
 	}
 	if !j.Retire {
-		return r.finish(ctx, old)
+		return r.finish(ctx)
 	}
 	return r.retire(ctx, old)
 }
 
 // finish ends the job.
-func (r *jobRun) finish(ctx context.Context, left []WrappedKey) error {
+func (r *jobRun) finish(ctx context.Context) error {
 	if r.job.Bad == 0 {
 		return r.end(ctx, JobDone, "")
 	}
@@ -504,7 +504,7 @@ func (r *jobRun) retire(ctx context.Context, old []WrappedKey) error {
 		}
 	}
 	r.job.Bad = max(r.job.Bad, bad)
-	return r.finish(ctx, old)
+	return r.finish(ctx)
 }
 
 // replacedHashes are the replaced keys of keyed hashes.

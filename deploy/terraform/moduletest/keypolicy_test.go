@@ -198,8 +198,11 @@ encryption_context_keys = ["holder"]
 	for want, contexts := range map[bool][]map[string]string{
 		true: {{"tenant": "shop", "purpose": "record", "holder": "h"}, {"tenant": "market", "purpose": "record", "holder": "h", "more": "m"}},
 		false: {
-			{"tenant": "shop", "purpose": "backup", "holder": "h"}, {"tenant": "bank", "purpose": "record", "holder": "h"}, {"tenant": "shop", "purpose": "record"},
-			{"tenant": "shop", "holder": "h"}, {},
+			{"tenant": "shop", "purpose": "backup", "holder": "h"},
+			{"tenant": "bank", "purpose": "record", "holder": "h"},
+			{"tenant": "shop", "purpose": "record"},
+			{"tenant": "shop", "holder": "h"},
+			{},
 		},
 	} {
 		for _, c := range contexts {

@@ -324,14 +324,16 @@ func (w *World) behaviours() []attack {
 				add(e)
 			}
 		}},
-		{name: "B5 night visit", rules: []string{"B5"}, by: w.of("person"), hour: func(r *random) float64 { return r.between(0.5, 4.5) },
+		{
+			name: "B5 night visit", rules: []string{"B5"}, by: w.of("person"), hour: func(r *random) float64 { return r.between(0.5, 4.5) },
 			events: func(w *World, a *actor, m int64, r *random, add func(cloudtrail.Event)) {
 				for i := range 3 + r.intn(10) {
 					e := w.base(a, m+int64(i), r)
 					e.Name, e.Keys = "DescribeKey", []string{a.keys[r.zipf(3)]}
 					add(e)
 				}
-			}},
+			},
+		},
 		{name: "B6 scraper", rules: steal, by: w.api, events: func(w *World, a *actor, m int64, r *random, add func(cloudtrail.Event)) {
 			minutes := int64(r.between(20, 60))
 			for i := range int(r.between(0.8, 2) * float64(w.P.Merchants)) {

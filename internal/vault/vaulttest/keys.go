@@ -115,7 +115,7 @@ func (k *Keys) wrapping(tenant string, p vault.Purpose) (vault.Mode, string, err
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	m := t.Mode
-	if m == vault.ModeKMS && p != vault.PurposeDirect && !(t.HashesInKMS && p != vault.PurposeRecord) {
+	if m == vault.ModeKMS && p != vault.PurposeDirect && (!t.HashesInKMS || p == vault.PurposeRecord) {
 		m = vault.ModeKMSEnvelope
 	}
 	return m, m.String() + " " + k.kms[tenant], nil
@@ -302,7 +302,7 @@ func (k *Keys) Current(w vault.WrappedKey) bool {
 	if err != nil {
 		return false
 	}
-	if t, err := k.tenants.Tenant(w.Tenant); err != nil || !(w.Purpose == vault.PurposeRecord && k.tooLong(math.MaxInt)) && (t.Mode == vault.ModeKMS) != (w.Purpose == vault.PurposeDirect) && (w.Purpose == vault.PurposeDirect || w.Purpose == vault.PurposeRecord) {
+	if t, err := k.tenants.Tenant(w.Tenant); err != nil || (w.Purpose != vault.PurposeRecord || !k.tooLong(math.MaxInt)) && (t.Mode == vault.ModeKMS) != (w.Purpose == vault.PurposeDirect) && (w.Purpose == vault.PurposeDirect || w.Purpose == vault.PurposeRecord) {
 		return false
 	}
 	if m == vault.ModeKMS && w.Mode != vault.ModeKMS {
