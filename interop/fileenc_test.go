@@ -50,8 +50,15 @@ func TestEncryptionSDKOpensOurFiles(t *testing.T) {
 		length int
 		flags  []string
 	}{
-		{0, nil}, {1, nil}, {65536, nil}, {65537, nil}, {131072, nil}, {100_000, []string{"--sign"}}, {200, []string{"--frame-length", "1"}},
-		{8192, []string{"--frame-length", "4096", "--sign"}}, {1_100_000, []string{"--frame-length", "1048576"}},
+		{0, nil},
+		{1, nil},
+		{65536, nil},
+		{65537, nil},
+		{131072, nil},
+		{100_000, []string{"--sign"}},
+		{200, []string{"--frame-length", "1"}},
+		{8192, []string{"--frame-length", "4096", "--sign"}},
+		{1_100_000, []string{"--frame-length", "1048576"}},
 	} {
 		plain := bytes.Repeat([]byte("x1"), c.length/2+1)[:c.length]
 		sealed := must(s.files(t, plain, append(append([]string{"encrypt", "--key-id", arn, "--key-id", other}, contextFlags(context)...), c.flags...)...))(t)

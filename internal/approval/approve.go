@@ -1,6 +1,8 @@
 package approval
 
 import (
+	"bytes"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"maps"
@@ -88,6 +90,9 @@ func Open(signed []byte, reg *Register, now time.Time) (*State, error) {
 	if len(signed) > maxNote {
 		return nil, fmt.Errorf("%w: longer than %d bytes", ErrMalformed, maxNote)
 	}
+	if !strictSignatures(signed) {
+		return nil, fmt.Errorf("%w: a signature is not in its one encoding", ErrMalformed)
+	}
 	n, err := note.Open(signed, reg.verifiers())
 	if err != nil {
 		if _, ok := errors.AsType[*note.UnverifiedNoteError](err); ok {
@@ -122,6 +127,22 @@ func Open(signed []byte, reg *Register, now time.Time) (*State, error) {
 		return nil, fmt.Errorf("%w: requester: %w", ErrRefused, err)
 	}
 	return s, nil
+}
+
+// strictSignatures reports whether each signature is encoded as note writes it: base64
+// has unused bits, which note does not look at.
+func strictSignatures(signed []byte) bool {
+	at := bytes.LastIndex(signed, []byte("\n\n"))
+	if at < 0 {
+		return false
+	}
+	for line := range bytes.Lines(signed[at+2:]) {
+		_, sig, ok := bytes.Cut(bytes.TrimPrefix(bytes.TrimSuffix(line, []byte("\n")), []byte("— ")), []byte(" "))
+		if _, err := base64.StdEncoding.Strict().DecodeString(string(sig)); !ok || err != nil {
+			return false
+		}
+	}
+	return true
 }
 
 // Approve adds a signature to a request.

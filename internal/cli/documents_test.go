@@ -176,7 +176,7 @@ func TestExistsRefusesWhatThereIsNot(t *testing.T) {
 		"audit":                             "",
 		"custodian init -c x --tenant acme": "",
 		"<command> --help":                  "",
-		"audit notarise":                       `no command "notarise"`,
+		"audit notarise":                    `no command "notarise"`,
 		"audit verify --key x":              "no flag --key",
 		"serve now":                         `no argument "now"`,
 		"--version":                         "no flag --version",

@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"cardea/internal/bubble"
 	"cardea/internal/config"
 )
 
@@ -51,7 +52,7 @@ func (w *watcher) askNow() []event {
 
 func watching(t *testing.T, f folder, do func(w *watcher)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := &watcher{reload: make(chan struct{}), events: make(chan event, 16)}
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan struct{})
@@ -169,7 +170,7 @@ func TestWatchAnswersWhoAsksWithoutAChange(t *testing.T) {
 
 func TestWatchSeesAChangeMadeBeforeItBegan(t *testing.T) {
 	f := newFolder(t, map[string]string{"cardea.toml": "[node]\nname = \"old\""})
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		current := mustLoad(t, f)
 		f.write(t, "cardea.toml", "[node]\nname = \"new\"")
 		ctx, stop := context.WithCancel(t.Context())

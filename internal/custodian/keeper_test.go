@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"cardea/internal/bubble"
 	"cardea/internal/secret"
 )
 
@@ -282,7 +283,7 @@ func TestUnlockWipesTheParts(t *testing.T) {
 
 func TestPartsExpire(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s, _, parts := newSeal(t, "acme", FormShares, 3, 2)
 		k := newKeeper(t, s)
 		mustSubmit(t, k, "alice", parts[0])

@@ -9,11 +9,11 @@ import (
 	"os"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"cardea/internal/bubble"
 	"cardea/internal/httpd"
 )
 
@@ -197,7 +197,7 @@ func TestAnUnchangedBrokenFileIsReportedOnce(t *testing.T) {
 	ca := newAuthority(t, "ca")
 	files := tlsFiles{t.TempDir()}
 	files.writePair(t, ca, "first")
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		logs := &syncBuffer{}
 		store := httpd.NewCertificateStore(*files.options(), debugLogger(t, logs))
 		if err := store.Load(); err != nil {

@@ -9,11 +9,11 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"pgregory.net/rapid"
 
+	"cardea/internal/bubble"
 	"cardea/internal/iam"
 	"cardea/internal/identity"
 	"cardea/internal/identity/identitytest"
@@ -322,7 +322,7 @@ func TestConcurrentUse(t *testing.T) {
 
 func TestJobsForgetAndExpire(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		f := newFixture(t)
 		f.clock = nil
 		now := func(o identity.Options) *identity.Service {

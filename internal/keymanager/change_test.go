@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"cardea/internal/bubble"
 	"cardea/internal/kmsclient"
 	"cardea/internal/secret"
 	"cardea/internal/vault"
@@ -74,7 +75,7 @@ func TestAnotherModeIsTakenUpByTheNextSeal(t *testing.T) {
 // TestNodesThatDifferDoNotMakeVersionsWithoutEnd: one has the new configuration and
 // one the old.
 func TestNodesThatDifferDoNotMakeVersionsWithoutEnd(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var log strings.Builder
 		a := newKMSNode(t)
 		b := &kmsNode{kms: a.kms, inv: a.inv, masters: a.masters, tenants: a.tenants, modes: vault.NewTenants()}
@@ -100,7 +101,7 @@ func TestNodesThatDifferDoNotMakeVersionsWithoutEnd(t *testing.T) {
 }
 
 func TestRotationByAnotherNodeIsTakenUpSoon(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		m, inv := newMasters(t, "acme"), newInventory()
 		a, b := newLocal(t, m, inv), newLocal(t, m, inv)
 		defer a.Close()
@@ -153,7 +154,7 @@ func TestRotationsAtOnceAgree(t *testing.T) {
 }
 
 func TestSlowInventoryDoesNotMakeAnOldVersionSeal(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		m, inv := newMasters(t, "acme"), newInventory()
 		l := newLocal(t, m, inv)
 		defer l.Close()

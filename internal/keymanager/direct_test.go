@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"cardea/internal/bubble"
 	"cardea/internal/ciphertext"
 	"cardea/internal/kmsclient"
 	"cardea/internal/secret"
@@ -234,7 +235,7 @@ func TestDirectLooksIntoTheInventory(t *testing.T) {
 }
 
 func TestDirectKeepsReferencesForATimeOnly(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		n := newKMSNode(t)
 		c := card("acme", "m")
 		s := mustSeal(t, n.direct, c)

@@ -3,12 +3,10 @@ package keymanager
 import (
 	"bytes"
 	"context"
-	"crypto/fips140"
 	"log/slog"
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"cardea/internal/audit"
@@ -313,13 +311,4 @@ func countEntries(t testing.TB, s *keyStore, op, result string) int {
 		}
 	}
 	return n
-}
-
-// bubble runs f with a clock that stands still while anything else is to do.
-func bubble(t *testing.T, f func(*testing.T)) {
-	t.Helper()
-	if fips140.Enabled() {
-		t.Skip("the module's entropy source measures time, which does not pass in a bubble")
-	}
-	synctest.Test(t, f)
 }

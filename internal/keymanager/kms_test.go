@@ -14,6 +14,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"cardea/internal/bubble"
 	"cardea/internal/ciphertext"
 	"cardea/internal/kmsclient"
 	"cardea/internal/secret"
@@ -241,7 +242,7 @@ func TestErrorsOfKMSAreToldApart(t *testing.T) {
 }
 
 func TestWhatIsRefusedIsNotAskedForAgainWithinASecond(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		n := newKMSNode(t)
 		c := card("acme", "m")
 		s := mustSeal(t, n.envelope, c)
@@ -287,7 +288,7 @@ func withGrace(o *Options) { o.TTL, o.Grace = time.Minute, 15*time.Minute }
 // TestBrownOut: while KMS is out of reach keys last for the grace and no longer,
 // and what was revoked does not come back.
 func TestBrownOut(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var log strings.Builder
 		n := newKMSNode(t, withGrace, func(o *Options) { o.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
 		defer n.envelope.Close()
@@ -336,7 +337,7 @@ func TestBrownOut(t *testing.T) {
 }
 
 func TestGraceEndsWithTheTenant(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		n := newKMSNode(t, withGrace)
 		defer n.envelope.Close()
 		c := card("acme", "m")
@@ -356,7 +357,7 @@ func TestGraceEndsWithTheTenant(t *testing.T) {
 }
 
 func TestNoGraceUnlessAsked(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		n := newKMSNode(t)
 		defer n.envelope.Close()
 		c := card("acme", "m")

@@ -11,6 +11,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"cardea/internal/bubble"
 	"cardea/internal/vault"
 )
 
@@ -106,7 +107,7 @@ func TestNodesThatMakeAKeyAtOnceShareTheFirst(t *testing.T) {
 // Names are no separators: what one load is for must not depend on how they print.
 func TestLoadsOfNamesThatPrintAlikeStayApart(t *testing.T) {
 	t.Parallel()
-	bubble(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		m, inv := newMasters(t, "a", "a b"), newInventory()
 		gate := make(chan struct{})
 		inv.before = func(context.Context, string) error { <-gate; return nil }
@@ -139,7 +140,7 @@ func TestLoadsOfNamesThatPrintAlikeStayApart(t *testing.T) {
 
 func TestCancelledLeaderDoesNotFailTheOthers(t *testing.T) {
 	t.Parallel()
-	bubble(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		m, inv := newMasters(t, "acme"), newInventory()
 		gate := make(chan struct{})
 		inv.before = func(ctx context.Context, _ string) error {
@@ -182,7 +183,7 @@ func TestCancelledLeaderDoesNotFailTheOthers(t *testing.T) {
 
 func TestLoadEndsWhenNobodyWaitsForIt(t *testing.T) {
 	t.Parallel()
-	bubble(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		m, inv := newMasters(t, "acme"), newInventory()
 		ended := make(chan error, 1)
 		inv.before = func(ctx context.Context, _ string) error {
@@ -218,7 +219,7 @@ func TestLoadEndsWhenNobodyWaitsForIt(t *testing.T) {
 
 func TestLoadDoesNotTakeLongerThanItsTimeout(t *testing.T) {
 	t.Parallel()
-	bubble(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		m, inv := newMasters(t, "acme"), newInventory()
 		inv.before = func(ctx context.Context, _ string) error {
 			<-ctx.Done()

@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"cardea/internal/bubble"
 	"cardea/internal/secret"
 	"cardea/internal/vault"
 )
@@ -63,7 +64,7 @@ func TestForgetWipesTheKeysOfOneTenantAtOnce(t *testing.T) {
 // A key of which the time is over is passed over by readers, but not gone.
 func TestForgetWipesExpiredKeysToo(t *testing.T) {
 	t.Parallel()
-	bubble(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		m, inv := newMasters(t, "acme"), newInventory()
 		l := newLocal(t, m, inv, func(o *LocalOptions) { o.TTL = 300 * time.Millisecond }) // below the cache's own tick
 		seal(t, l, card("acme", "m"))
@@ -102,7 +103,7 @@ func TestLoadOvertakenByLockLeavesNoKey(t *testing.T) {
 	for _, leaves := range []bool{false, true} {
 		t.Run(fmt.Sprintf("caller leaves=%t", leaves), func(t *testing.T) {
 			t.Parallel()
-			bubble(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				m, inv := newMasters(t, "acme"), newInventory()
 				gate := make(chan struct{})
 				inv.before = func(context.Context, string) error { <-gate; return nil } // does not heed its context
@@ -161,7 +162,7 @@ func TestMasterKeyIsWipedAfterEachLoad(t *testing.T) {
 
 func TestKeyIsWipedWhenItsTimeIsOver(t *testing.T) {
 	t.Parallel()
-	bubble(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		m, inv := newMasters(t, "acme"), newInventory()
 		l := newLocal(t, m, inv, func(o *LocalOptions) { o.TTL = time.Minute })
 		c := card("acme", "m")

@@ -14,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"cardea/internal/bubble"
 	"cardea/internal/keyspec"
 	"cardea/internal/kms"
 	"cardea/internal/kms/kmstest"
@@ -158,7 +159,7 @@ func TestFailuresDoNotHoldUpOthers(t *testing.T) {
 
 func TestJobsFollowOtherNodes(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		f := kmstest.New(t)
 		admin := kmstest.Admin(t)
 		k := createKey(t, f, kms.CreateKeyInput{})
@@ -213,7 +214,7 @@ func TestJobsFollowOtherNodes(t *testing.T) {
 
 func TestJobsLogAFailureOnce(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var mu sync.Mutex
 		var log bytes.Buffer
 		f := kmstest.New(t, func(o *kms.Options) { o.Logger = slog.New(slog.NewTextHandler(&locked{&mu, &log}, nil)) })

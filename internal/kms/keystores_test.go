@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"cardea/internal/audit"
+	"cardea/internal/bubble"
 	"cardea/internal/keyspec"
 	"cardea/internal/kms"
 	"cardea/internal/kms/kmstest"
@@ -148,7 +149,7 @@ func inStore(t testing.TB, f *kmstest.Fixture, id string) *kms.KeyMetadata {
 
 func TestKeysOfACustomKeyStoreLiveAndDieWithItsConnection(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		f, d := withDevices(t)
 		admin := kmstest.Admin(t)
 		id := createStore(t, f, "hsm")
@@ -228,7 +229,7 @@ func TestConnectionsThatFail(t *testing.T) {
 		kms.ConnectInternalError: errors.New("no such module"),
 		kms.ConnectUserNotFound:  fmt.Errorf("login: %w", &kms.ConnectError{Code: kms.ConnectUserNotFound, Err: errors.New("no user")}),
 	} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			f, d := withDevices(t)
 			id := createStore(t, f, "hsm")
 			d.fail(err)
@@ -254,7 +255,7 @@ func TestConnectionsThatFail(t *testing.T) {
 
 func TestWrongPasswordIsFoundWhenConnecting(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		f, _ := withDevices(t)
 		id := createStore(t, f, "hsm", func(in *kms.CreateCustomKeyStoreInput) { in.KeyStorePassword = password("passw0rd") })
 		connect(t, f, id)
@@ -347,7 +348,7 @@ func TestCreateCustomKeyStoreRefuses(t *testing.T) {
 
 func TestCustomKeyStoresAreChangedAndDeletedWhileDisconnected(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		f, _ := withDevices(t)
 		admin := kmstest.Admin(t)
 		id := createStore(t, f, "hsm")
@@ -447,7 +448,7 @@ func TestListOfCustomKeyStores(t *testing.T) {
 
 func TestOtherNodesFollowAKeyStore(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		f, d := withDevices(t)
 		admin := kmstest.Admin(t)
 		id := createStore(t, f, "hsm")
@@ -503,7 +504,7 @@ func TestOtherNodesFollowAKeyStore(t *testing.T) {
 
 func TestConnectingIsTakenOverFromANodeThatDied(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		f, _ := withDevices(t)
 		id := createStore(t, f, "hsm")
 		f.Update(t, func(ctx context.Context, tx kms.Tx) error { // as a node leaves it that dies while it connects
@@ -544,7 +545,7 @@ func TestWithoutClustersThereAreNoCustomKeyStores(t *testing.T) {
 
 func TestConnectingMayBeGivenUp(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		f, d := withDevices(t)
 		d.wait = make(chan struct{})
 		id := createStore(t, f, "hsm")
@@ -567,7 +568,7 @@ func TestConnectingMayBeGivenUp(t *testing.T) {
 
 func TestClusterThatDoesNotAnswer(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		f, d := withDevices(t)
 		d.wait = make(chan struct{})
 		id := createStore(t, f, "hsm")
@@ -586,7 +587,7 @@ func TestClusterThatDoesNotAnswer(t *testing.T) {
 
 func TestKeysOfAKeyStoreThatFailed(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		f, d := withDevices(t)
 		admin := kmstest.Admin(t)
 		id := createStore(t, f, "hsm")
@@ -633,7 +634,7 @@ func TestKeysOfAKeyStoreThatFailed(t *testing.T) {
 // in to the key's cluster, nor wait for that, and learns nothing of its state.
 func TestDeniedRequestsLogInNowhere(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		f, d := withDevices(t)
 		id := createStore(t, f, "a")
 		connect(t, f, id)

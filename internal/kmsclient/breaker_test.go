@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"cardea/internal/bubble"
 	"cardea/internal/kmsclient"
 	"cardea/internal/kmsclient/faultproxy"
 	"cardea/internal/secret"
@@ -131,7 +132,7 @@ func TestFaultsOfTheClientOpenNoBreaker(t *testing.T) {
 // TestOnlyOneFindsOut has many callers when an open breaker's time is over.
 func TestOnlyOneFindsOut(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
 		s := &stub{answer: func(n int, r *http.Request) (*http.Response, error) {
 			if n <= 5 {
@@ -175,7 +176,7 @@ func TestOnlyOneFindsOut(t *testing.T) {
 func TestWhoGivesUpOpensNoBreaker(t *testing.T) {
 	t.Parallel()
 	for patience, open := range map[time.Duration]bool{100 * time.Millisecond: false, 1500 * time.Millisecond: true} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			s := &stub{answer: func(_ int, r *http.Request) (*http.Response, error) { return blackhole(r) }}
 			c := s.client(t)
 			for range 20 {
@@ -196,7 +197,7 @@ func TestWhoGivesUpOpensNoBreaker(t *testing.T) {
 // TestProbeThatIsGivenUpIsMadeAgain has the one who finds out leave early.
 func TestProbeThatIsGivenUpIsMadeAgain(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		s := &stub{answer: func(n int, r *http.Request) (*http.Response, error) {
 			switch {

@@ -13,9 +13,9 @@ import (
 	"syscall"
 	"testing"
 	"testing/iotest"
-	"testing/synctest"
 	"time"
 
+	"cardea/internal/bubble"
 	"cardea/internal/kmsclient"
 	"cardea/internal/secret"
 )
@@ -62,7 +62,7 @@ func TestCodesOfErrors(t *testing.T) {
 			tested = append(tested, code)
 			t.Run(fmt.Sprintf("%s_%d", code, row.status), func(t *testing.T) {
 				t.Parallel()
-				synctest.Test(t, func(t *testing.T) {
+				bubble.Test(t, func(t *testing.T) {
 					s := &stub{answer: func(int, *http.Request) (*http.Response, error) { return refusal(row.status, code, "told") }}
 					c := s.client(t)
 					e := is(t, c.encrypt(t, stubKey), row.kind)
@@ -137,7 +137,7 @@ func TestAnswersThatAreNoneOfKMS(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				s := &stub{answer: func(int, *http.Request) (*http.Response, error) { return test.answer() }}
 				c := s.client(t)
 				e := is(t, c.encrypt(t, stubKey), test.kind)
@@ -229,7 +229,7 @@ func TestRequestIDAndMessageAreBounded(t *testing.T) {
 func TestCallerWhoGivesUpGetsWhatEndedHisContext(t *testing.T) {
 	t.Parallel()
 	why := errors.New("client has gone")
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		s := &stub{answer: func(_ int, r *http.Request) (*http.Response, error) {
 			cancel(why)

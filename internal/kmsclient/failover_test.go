@@ -8,11 +8,11 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	awskms "github.com/aws/aws-sdk-go-v2/service/kms"
 
+	"cardea/internal/bubble"
 	"cardea/internal/kmsclient"
 	"cardea/internal/kmsclient/faultproxy"
 	"cardea/internal/secret"
@@ -192,7 +192,7 @@ func TestReplicaAnswersForItself(t *testing.T) {
 // answers: there must be time left for the replica.
 func TestTimeIsSharedAmongRegions(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := &stub{answer: func(_ int, r *http.Request) (*http.Response, error) {
 			if !strings.Contains(r.URL.Host, second) {
 				return blackhole(r)

@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"cardea/internal/bubble"
 	"cardea/internal/kmsclient"
 	"cardea/internal/secret"
 )
@@ -32,7 +33,7 @@ func TestEveryCallEndsByItsDeadline(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				s := &stub{answer: func(_ int, r *http.Request) (*http.Response, error) { return blackhole(r) }}
 				c := s.client(t, func(o *kmsclient.Options) {
 					o.AttemptTimeout, o.Deadline = test.options.AttemptTimeout, test.options.Deadline
@@ -59,7 +60,7 @@ func TestEveryCallEndsByItsDeadline(t *testing.T) {
 // of many calls.
 func TestRetriesAreSpreadOut(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := &stub{answer: func(int, *http.Request) (*http.Response, error) { return refusal(400, "ThrottlingException", "") }}
 		c := s.client(t)
 		var longest [3]time.Duration
@@ -89,7 +90,7 @@ func TestRetriesAreSpreadOut(t *testing.T) {
 // vain a second time must not add to its load for ever.
 func TestRetriesAreNotUnlimited(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var fine atomic.Bool
 		s := &stub{answer: func(int, *http.Request) (*http.Response, error) {
 			if fine.Load() {
@@ -125,7 +126,7 @@ func TestRetryAfterOfKMSIsKept(t *testing.T) {
 	}{
 		"2": {2 * time.Second, 4 * time.Second, 3}, "30": {30 * time.Second, 0, 1}, "9999": {time.Minute, 0, 1}, "-1": {time.Second, 0, 3}, "soon": {time.Second, 0, 3},
 	} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			s := &stub{answer: func(int, *http.Request) (*http.Response, error) {
 				return reply(400, http.Header{"Retry-After": {header}}, `{"__type":"ThrottlingException"}`)
 			}}
@@ -140,7 +141,7 @@ func TestRetryAfterOfKMSIsKept(t *testing.T) {
 
 func TestConcurrencyOfAKeyIsBounded(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var underWay, most atomic.Int64
 		s := &stub{answer: func(_ int, r *http.Request) (*http.Response, error) {
 			if n := underWay.Add(1); n > most.Load() {
@@ -193,7 +194,7 @@ func TestConcurrencyOfAKeyIsBounded(t *testing.T) {
 
 func TestRateOfAKeyIsBounded(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := &stub{answer: func(int, *http.Request) (*http.Response, error) { return encrypted() }}
 		c := s.client(t, func(o *kmsclient.Options) { o.Rate = 10 })
 		start := time.Now()
@@ -246,7 +247,7 @@ func TestRateOfAKeyIsBounded(t *testing.T) {
 
 func TestRateCanBeOff(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := &stub{answer: func(int, *http.Request) (*http.Response, error) { return encrypted() }}
 		c := s.client(t, func(o *kmsclient.Options) { o.Rate = -1 })
 		start := time.Now()

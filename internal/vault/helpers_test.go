@@ -2,14 +2,12 @@ package vault_test
 
 import (
 	"context"
-	"crypto/fips140"
 	"errors"
 	"log/slog"
 	"net/netip"
 	"path/filepath"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"cardea/internal/audit"
@@ -228,15 +226,6 @@ func checkError(t testing.TB, what string, err, want error) {
 	if !errors.Is(err, want) {
 		t.Errorf("%s: got %v, want %v", what, err, want)
 	}
-}
-
-// bubble runs f with a clock that stands still while anything else is to do.
-func bubble(t *testing.T, f func(*testing.T)) {
-	t.Helper()
-	if fips140.Enabled() {
-		t.Skip("the module's entropy source measures time, which does not pass in a bubble")
-	}
-	synctest.Test(t, f)
 }
 
 // together runs n callers at once.

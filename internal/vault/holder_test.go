@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"cardea/internal/audit"
+	"cardea/internal/bubble"
 	"cardea/internal/vault"
 )
 
@@ -106,7 +107,7 @@ func (l *lookups) Holder(ctx context.Context, tenant, name string) (vault.Holder
 
 func TestHoldersAreRememberedForAWhile(t *testing.T) {
 	t.Parallel()
-	bubble(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		v, _ := newFake(t, "acme")
 		l := &lookups{Store: v.Store}
 		s := serviceOn(t, v, l, v.Keys)

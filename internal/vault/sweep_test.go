@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"cardea/internal/audit"
+	"cardea/internal/bubble"
 	"cardea/internal/vault"
 	"cardea/internal/vault/vaulttest"
 )
@@ -192,7 +193,7 @@ func (s *stubborn) Expired(context.Context, vault.Micros, int) ([]vault.ExpiredR
 
 func TestSweepEverySweepsBacklogsAtOnceAndThenEachInterval(t *testing.T) {
 	t.Parallel()
-	bubble(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		v, c := newFake(t, "acme")
 		defer v.Service.Close()
 		storeExpiring(t, v.Service, "x", 25, seconds(1))
@@ -217,7 +218,7 @@ func TestSweepEverySweepsBacklogsAtOnceAndThenEachInterval(t *testing.T) {
 
 func TestSweepEveryDoesNotSpinWithoutProgress(t *testing.T) {
 	t.Parallel()
-	bubble(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		v, _ := newFake(t, "acme")
 		defer v.Service.Close()
 		for _, batch := range []int{5, 0} {
@@ -239,7 +240,7 @@ func TestSweepEveryDoesNotSpinWithoutProgress(t *testing.T) {
 
 func TestSweepEveryTellsTheOperator(t *testing.T) {
 	t.Parallel()
-	bubble(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
 		v, _ := newFake(t, "acme")
 		v.Gate.Logger = slog.New(slog.NewTextHandler(&out, nil))

@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"cardea/internal/bubble"
 	"cardea/internal/keyspec"
 	"cardea/internal/kms"
 	"cardea/internal/secret"
@@ -155,7 +156,7 @@ func expires(t *testing.T, b *Backend, want time.Duration) {
 func TestMaterialStaysForItsTimeOnly(t *testing.T) {
 	t.Parallel()
 	for ttl, want := range map[time.Duration]time.Duration{0: defaultTTL, -1: defaultTTL, time.Minute: time.Minute, 24 * time.Hour: maxTTL} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			b := New(Options{Root: func() (secret.Bytes, error) { return secret.Random(32), nil }, CacheTTL: ttl})
 			defer b.Close()
 			expires(t, b, want)
