@@ -3,6 +3,7 @@ package config
 import (
 	"crypto/ecdsa"
 	"crypto/rsa"
+	"maps"
 	"math"
 	"path/filepath"
 	"strings"
@@ -96,6 +97,7 @@ func (c *Config) Derive(hostName string) {
 			d.TLS = d.defaultTLS()
 		}
 	}
+	c.Tenants = maps.Clone(c.Tenants) // others may be reading theirs
 	for name, t := range c.Tenants {
 		t.derive(c.Locker)
 		c.Tenants[name] = t
