@@ -84,10 +84,18 @@ func TestDeliveriesAreCompletedByTheirType(t *testing.T) {
 
 func TestDeliveriesThatCannotWorkAreRefused(t *testing.T) {
 	for text, want := range map[string][]string{
-		"type = \"file\"":                {`audit.delivery[0].name: "" cannot name a delivery, expected 1 to 63 of a-z, 0-9 and hyphen`, `audit.delivery[0].path: is missing; name the file to write`},
-		"type = \"kafka\"\nname = \"a\"": {`audit.delivery[0].type: "kafka" is not known, expected one of file, syslog, webhook, s3`},
-		"name = \"a\"\ntype = \"file\"\npath = \"x\"\nbucket = \"b\"":       {`audit.delivery[0].bucket: has no effect on type "file"; remove it`},
-		"name = \"a\"\ntype = \"file\"\npath = \"x\"\nformat = \"rfc5424\"": {`audit.delivery[0].format: "rfc5424" is not known, expected one of ndjson, cef, leef, ocsf`},
+		"type = \"file\"": {
+			`audit.delivery[0].name: "" cannot name a delivery, expected 1 to 63 of a-z, 0-9 and hyphen`, `audit.delivery[0].path: is missing; name the file to write`,
+		},
+		"type = \"kafka\"\nname = \"a\"": {
+			`audit.delivery[0].type: "kafka" is not known, expected one of file, syslog, webhook, s3`,
+		},
+		"name = \"a\"\ntype = \"file\"\npath = \"x\"\nbucket = \"b\"": {
+			`audit.delivery[0].bucket: has no effect on type "file"; remove it`,
+		},
+		"name = \"a\"\ntype = \"file\"\npath = \"x\"\nformat = \"rfc5424\"": {
+			`audit.delivery[0].format: "rfc5424" is not known, expected one of ndjson, cef, leef, ocsf`,
+		},
 		"name = \"a\"\ntype = \"file\"\npath = \"x\"\nfilter = \"some\"\nlogs = \"x\"\nstart = \"y\"": {
 			`audit.delivery[0].filter: "some" is not known, expected one of all, security, alerts`, `audit.delivery[0].logs: "x" is not known, expected one of own, all`,
 			`audit.delivery[0].start: "y" is not known, expected one of beginning, now`,
