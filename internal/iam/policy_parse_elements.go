@@ -19,7 +19,7 @@ func (r *policyReader) principals() []PolicyPrincipal {
 		var parse func(string) (PolicyPrincipal, error)
 		switch name {
 		case "AWS":
-			parse = parseAWSPrincipal
+			parse = ParseAWSPrincipal
 		case "Service":
 			parse = parseService
 		case "Federated":

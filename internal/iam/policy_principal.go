@@ -40,8 +40,11 @@ func (p PolicyPrincipal) Account() string {
 
 var errPrincipal = errors.New(`must be "*", an account id, or the ARN of an account's root, a user, a role or a session, in full`)
 
-// parseAWSPrincipal parses one principal of the AWS type.
-func parseAWSPrincipal(s string) (PolicyPrincipal, error) {
+// ParseAWSPrincipal parses one principal of a policy's AWS member: "*", an account,
+// a unique id, or an ARN in full. The error says what is wanted, and never repeats s.
+//
+// Source: IAM User Guide, AWS JSON policy elements: Principal.
+func ParseAWSPrincipal(s string) (PolicyPrincipal, error) {
 	switch {
 	case s == "*":
 		return PolicyPrincipal{PrincipalEveryone, s}, nil

@@ -185,9 +185,10 @@ func cmpPath(path string) string {
 }
 
 var (
-	className = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
-	aliasName = regexp.MustCompile(`^alias/[a-zA-Z0-9/_-]{1,250}$`)
-	regionRE  = regexp.MustCompile(`^[a-z]{2}(-[a-z]+)+-[0-9]$`)
+	className   = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
+	aliasName   = regexp.MustCompile(`^alias/[a-zA-Z0-9/_-]{1,250}$`)
+	serviceName = regexp.MustCompile(`^[a-z0-9-]+(\.[a-z0-9-]+)+$`)
+	regionRE    = regexp.MustCompile(`^[a-z]{2}(-[a-z]+)+-[0-9]$`)
 )
 
 func (p *Policy) validate() error {
@@ -217,7 +218,13 @@ func (p *Policy) validate() error {
 		}
 		c.Name = name
 		c.defaults()
+		before := len(bad)
 		c.validate("keys."+name, p.RequiredTags, add)
+		if len(bad) == before { // else what is wrong is named by its field already
+			if _, err := c.KeyPolicy(); err != nil {
+				add("keys."+name, "no key can have it: %v", err)
+			}
+		}
 		for _, a := range c.Aliases {
 			if other, twice := taken[a]; twice {
 				add("keys."+name+".aliases", "%s is of key %s already: an alias names one key", a, other)
@@ -348,22 +355,27 @@ func (c *Class) validatePrincipals(path string, add func(path, format string, ar
 			add(path+"."+field, "name at least one user or role by its ARN")
 		}
 		for _, s := range all {
-			arn, err := iam.ParseARN(s)
-			named := strings.HasPrefix(arn.Resource, "user/") || strings.HasPrefix(arn.Resource, "role/")
-			if err != nil || arn.Service != "iam" || !named || strings.ContainsAny(s, "*?$") {
+			who, err := iam.ParseAWSPrincipal(s)
+			if err != nil || who.Kind != iam.PrincipalUser && who.Kind != iam.PrincipalRole || strings.Contains(s, "$") {
 				add(path+"."+field, "%q must be the ARN of one user or role, without * and ?: nobody is let in by a pattern", s)
+				continue
 			}
-			if field == "administrators" && err == nil {
-				if account != "" && account != arn.Account {
-					add(path+"."+field, "are of accounts %s and %s: a key is administered in its own account", account, arn.Account)
+			if field == "administrators" {
+				if account != "" && account != who.Account() {
+					add(path+"."+field, "are of accounts %s and %s: a key is administered in its own account", account, who.Account())
 				}
-				account = arn.Account
+				account = who.Account()
 			}
 		}
 	}
 	for _, s := range c.Users {
 		if slices.Contains(c.Administrators, s) {
 			add(path+".users", "%s is an administrator, too: who administers a key does not use it", s)
+		}
+	}
+	for _, n := range c.Conditions.ViaService {
+		if !serviceName.MatchString(n) {
+			add(path+".conditions.via_service", "%q is no service such as rds.eu-west-1.amazonaws.com", n)
 		}
 	}
 	for _, n := range c.Conditions.SourceIP {
