@@ -71,8 +71,7 @@ func (k *Key) Unused(now time.Time, since time.Duration, checked bool) (basis st
 // Destructible returns the basis of Unused if nothing speaks against destroying the
 // key: aliases, replicas, recent use. Errors wrap ErrInUse.
 func Destructible(ctx context.Context, c *awskms.Client, k *Key, now time.Time, since time.Duration, checked bool) (string, error) {
-	r := &Rotator{KMS: c}
-	aliases, err := r.aliases(ctx, k.ID)
+	aliases, err := AliasesOf(ctx, c, k.ID)
 	switch {
 	case err != nil:
 		return "", err

@@ -258,3 +258,37 @@ func (k *Key) history(ctx context.Context, c *awskms.Client) error {
 	}
 	return nil
 }
+
+// AliasesOf are the aliases that name a key, sorted.
+func AliasesOf(ctx context.Context, c *awskms.Client, id string) ([]string, error) {
+	var all []string
+	for pages := awskms.NewListAliasesPaginator(c, &awskms.ListAliasesInput{KeyId: &id}); pages.HasMorePages(); {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("list aliases: %w", err)
+		}
+		for _, a := range page.Aliases {
+			all = append(all, aws.ToString(a.AliasName))
+		}
+	}
+	slices.Sort(all)
+	return all, nil
+}
+
+// SuccessorOf finds the key that was made to replace the key with an id; empty if there is
+// none.
+func SuccessorOf(ctx context.Context, c *awskms.Client, id string) (arn string, err error) {
+	for pages := awskms.NewListKeysPaginator(c, &awskms.ListKeysInput{}); pages.HasMorePages(); {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			return "", fmt.Errorf("list keys: %w", err)
+		}
+		for _, e := range page.Keys {
+			tags, err := tagsOf(ctx, c, aws.ToString(e.KeyId))
+			if err == nil && tags[tagReplaces] == id {
+				return aws.ToString(e.KeyArn), nil
+			} // a key whose tags may not be read is of somebody else
+		}
+	}
+	return "", nil
+}

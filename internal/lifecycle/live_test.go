@@ -201,7 +201,7 @@ func killed(t *testing.T, r *lifecycle.Rotator, id string, kept bool) *lifecycle
 			notes++
 			if notes < run && !kept || kept && notes == 1 {
 				y := *x
-				y.Steps = append([]lifecycle.RotationStep(nil), x.Steps...)
+				y.Steps = append([]lifecycle.DoneStep(nil), x.Steps...)
 				state = &y
 				if !kept {
 					return nil

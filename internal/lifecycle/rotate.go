@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"slices"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -35,25 +34,18 @@ var (
 // Rotation is how far the rotation of a key is, and its report. It has no secrets:
 // the probe is a random value under the key, of which only the digest is kept.
 type Rotation struct {
-	Key         string         `json:"key"` // ARN
-	Method      string         `json:"method"`
-	Started     time.Time      `json:"started"`
-	Finished    time.Time      `json:"finished,omitzero"`
-	Material    string         `json:"material,omitempty"` // before
-	NewMaterial string         `json:"new_material,omitempty"`
-	NewKey      string         `json:"new_key,omitempty"` // ARN
-	Aliases     []string       `json:"aliases,omitempty"` // that name it
-	Probe       []byte         `json:"probe,omitempty"`
-	ProbeSHA256 string         `json:"probe_sha256,omitempty"`
-	Steps       []RotationStep `json:"steps"`
-	Next        []string       `json:"next,omitempty"` // what people must still do
-}
-
-// RotationStep is a step that was done and checked.
-type RotationStep struct {
-	Step   string    `json:"step"`
-	At     time.Time `json:"at"`
-	Detail string    `json:"detail"`
+	Key         string     `json:"key"` // ARN
+	Method      string     `json:"method"`
+	Started     time.Time  `json:"started"`
+	Finished    time.Time  `json:"finished,omitzero"`
+	Material    string     `json:"material,omitempty"` // before
+	NewMaterial string     `json:"new_material,omitempty"`
+	NewKey      string     `json:"new_key,omitempty"` // ARN
+	Aliases     []string   `json:"aliases,omitempty"` // that name it
+	Probe       []byte     `json:"probe,omitempty"`
+	ProbeSHA256 string     `json:"probe_sha256,omitempty"`
+	Steps       []DoneStep `json:"steps"`
+	Next        []string   `json:"next,omitempty"` // what people must still do
 }
 
 // Rotator rotates keys. It is for one caller at a time.
@@ -91,7 +83,7 @@ func (r *Rotator) Rotate(ctx context.Context, id string, old *Rotation) (*Rotati
 		if k.ReplacedBy != "" {
 			return nil, fmt.Errorf("key %s was replaced by %s: rotate that one", k.ARN, k.ReplacedBy)
 		}
-		x = &Rotation{Key: k.ARN, Started: r.Now().UTC().Truncate(time.Second), Material: k.Material, Steps: []RotationStep{}}
+		x = &Rotation{Key: k.ARN, Started: r.Now().UTC().Truncate(time.Second), Material: k.Material, Steps: []DoneStep{}}
 		if x.Method = Replaced; k.Spec == "SYMMETRIC_DEFAULT" && k.Store == "" {
 			x.Method = OnDemand
 		}
@@ -100,7 +92,7 @@ func (r *Rotator) Rotate(ctx context.Context, id string, old *Rotation) (*Rotati
 				return nil, err
 			}
 		}
-		if x.Aliases, err = r.aliases(ctx, k.ID); err != nil {
+		if x.Aliases, err = AliasesOf(ctx, r.KMS, k.ID); err != nil {
 			return nil, err
 		}
 		if err := r.Save(x); err != nil {
@@ -128,15 +120,7 @@ func (r *Rotator) toDisable(x *Rotation, k *Key) bool {
 
 // step does a step unless it was done.
 func (r *Rotator) step(x *Rotation, name string, do func() (string, error)) error {
-	if slices.ContainsFunc(x.Steps, func(s RotationStep) bool { return s.Step == name }) {
-		return nil
-	}
-	detail, err := do()
-	if err != nil {
-		return fmt.Errorf("%s: %w", name, err)
-	}
-	x.Steps = append(x.Steps, RotationStep{name, r.Now().UTC().Truncate(time.Second), detail})
-	return r.Save(x)
+	return Journal{Steps: &x.Steps, Save: func() error { return r.Save(x) }, Now: r.Now}.Do(name, do)
 }
 
 // newMaterial looks for imported material that waits to be rotated to.
@@ -154,21 +138,6 @@ func (r *Rotator) newMaterial(ctx context.Context, k *Key) error {
 		}
 	}
 	return fmt.Errorf("%w: key %s has imported material: make new material by 'cardea ceremony generate', wrap it by 'cardea ceremony wrap', import it by 'cardea ceremony import --new-material', then run this again", ErrNoMaterial, k.ARN)
-}
-
-func (r *Rotator) aliases(ctx context.Context, id string) ([]string, error) {
-	var all []string
-	for pages := awskms.NewListAliasesPaginator(r.KMS, &awskms.ListAliasesInput{KeyId: &id}); pages.HasMorePages(); {
-		page, err := pages.NextPage(ctx)
-		if err != nil {
-			return nil, fmt.Errorf("list aliases: %w", err)
-		}
-		for _, a := range page.Aliases {
-			all = append(all, aws.ToString(a.AliasName))
-		}
-	}
-	slices.Sort(all)
-	return all, nil
 }
 
 // probeContext is the encryption context of probes: they are told from data by it.
@@ -270,7 +239,7 @@ func (r *Rotator) replace(ctx context.Context, k *Key, x *Rotation) error {
 		return fmt.Errorf("key %s is %s of origin %s: KMS cannot rotate it: make a new key under a new name in the policy file, import its material by 'cardea ceremony import', and move the alias", x.Key, k.Spec, k.Origin)
 	}
 	if err := r.step(x, "create-key", func() (string, error) {
-		found, err := r.successor(ctx, k.ID)
+		found, err := SuccessorOf(ctx, r.KMS, k.ID)
 		if err != nil || found != "" {
 			x.NewKey = found
 			return "was made before: " + found, err
@@ -331,21 +300,4 @@ func (r *Rotator) replace(ctx context.Context, k *Key, x *Rotation) error {
 		_, err := r.KMS.DisableKey(ctx, &awskms.DisableKeyInput{KeyId: &x.Key})
 		return "disabled", err
 	})
-}
-
-// successor finds the key that was made to replace one.
-func (r *Rotator) successor(ctx context.Context, id string) (arn string, err error) {
-	for pages := awskms.NewListKeysPaginator(r.KMS, &awskms.ListKeysInput{}); pages.HasMorePages(); {
-		page, err := pages.NextPage(ctx)
-		if err != nil {
-			return "", fmt.Errorf("list keys: %w", err)
-		}
-		for _, e := range page.Keys {
-			tags, err := tagsOf(ctx, r.KMS, aws.ToString(e.KeyId))
-			if err == nil && tags[tagReplaces] == id {
-				return aws.ToString(e.KeyArn), nil
-			} // a key whose tags may not be read is of somebody else
-		}
-	}
-	return "", nil
 }
