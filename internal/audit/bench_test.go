@@ -79,3 +79,14 @@ func BenchmarkVerify(b *testing.B) {
 	}
 	b.ReportMetric(float64(n)*float64(b.N)/b.Elapsed().Seconds(), "entries/s")
 }
+
+func BenchmarkScan(b *testing.B) {
+	line := mustSeal(b, testEntry()).Line
+	s := newScanner("node-1")
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, ok := s.scan(line); !ok {
+			b.Fatal("not recognised")
+		}
+	}
+}

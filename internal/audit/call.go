@@ -11,11 +11,15 @@ const (
 	contextBudget   = 1200
 	maxResources    = 4
 	maxCallShort    = 64
+	maxPrincipalID  = 128
 	maxPrincipalARN = 255
 )
 
 // cutParam stands at the end of parameters of which some had no room.
 var cutParam = Param{Name: "…", Value: cutMark}
+
+// cutParamLen is how long it is, with what separates it from the one before.
+const cutParamLen = len(`,{"n":"…","v":""}`) + len(cutMark)
 
 // Call is what an entry says of a request to the key service beyond what every
 // entry says: enough to write it as a record of AWS CloudTrail. Strings are free
@@ -113,11 +117,11 @@ func (c *Call) append(b []byte) []byte {
 	b = append(b, `,"type":"`...)
 	b = append(b, c.Type...)
 	b = append(b, '"')
-	b = appendFree(b, `,"id":"`, c.ID, 128)
+	b = appendFree(b, `,"id":"`, c.ID, maxPrincipalID)
 	b = appendFree(b, `,"arn":"`, c.ARN, maxPrincipalARN)
 	b = appendFree(b, `,"issuer":"`, c.Issuer, maxPrincipalARN)
 	b = appendFree(b, `,"caller":"`, c.Caller, maxCallShort)
-	b = appendFree(b, `,"access_key":"`, c.Key, 128)
+	b = appendFree(b, `,"access_key":"`, c.Key, maxPrincipalID)
 	if c.MFA {
 		b = append(b, `,"mfa":true`...)
 	}
@@ -159,7 +163,6 @@ func appendParams(b []byte, name string, ps []Param, budget int) []byte {
 	}
 	b = append(b, name...)
 	start := len(b)
-	reserve := len(`,{"n":"","v":""}`) + len(cutParam.Name) + len(cutParam.Value)
 	for i := range ps {
 		p := ps[i]
 		if i == len(ps)-1 && p == cutParam {
@@ -168,7 +171,7 @@ func appendParams(b []byte, name string, ps []Param, budget int) []byte {
 		}
 		was := len(b)
 		b = appendParam(b, p, i)
-		if len(b)-start > budget-reserve {
+		if len(b)-start > budget-cutParamLen {
 			b = appendParam(b[:was], cutParam, i)
 			break
 		}

@@ -1,7 +1,5 @@
 package audit
 
-import "strings"
-
 // Lengths of the numbers that the guard takes for card numbers.
 const (
 	minCardDigits = 13
@@ -31,7 +29,7 @@ func maskCards(s string) string {
 
 // mayHoldCard reports whether s has enough digits in a row, single spaces and
 // hyphens between them not counted.
-func mayHoldCard(s string) bool {
+func mayHoldCard[T string | []byte](s T) bool {
 	digits, joins := 0, 0
 	for i := range len(s) {
 		switch c := s[i]; {
@@ -50,8 +48,11 @@ func mayHoldCard(s string) bool {
 
 // idTail is where an id begins that ends s, as a whole or after the last slash, or
 // len(s): ids are random, and digits of theirs are no card number.
-func idTail(s string) int {
-	from := strings.LastIndexByte(s, '/') + 1
+func idTail[T string | []byte](s T) int {
+	from := len(s)
+	for from > 0 && s[from-1] != '/' {
+		from--
+	}
 	if isID(s[from:]) {
 		return from
 	}
@@ -61,9 +62,9 @@ func idTail(s string) int {
 // isID reports whether s is a UUID, the id of a multi-Region key, mrk- and 32
 // hexadecimal digits, or 64 hexadecimal digits; in the latter two at least one of
 // them is a letter, all of them in lower case.
-func isID(s string) bool {
+func isID[T string | []byte](s T) bool {
 	switch {
-	case len(s) == 36 && s[:4] == "mrk-":
+	case len(s) == 36 && string(s[:4]) == "mrk-":
 		s = s[4:]
 	case len(s) != 64:
 		return isUUID(s)
@@ -160,26 +161,35 @@ func luhn(b []byte, at []int) bool {
 	return sum%10 == 0
 }
 
-// cleanMasked returns s if it is a masked card number: 8 to 19 digits and stars,
-// of which at most the first six (eight of 16 or more) and the last four are
-// digits and at least three are stars. Otherwise it returns stars only.
+// cleanMasked returns s if it is a masked card number, otherwise stars only.
 func cleanMasked(s string) string {
-	const nothing = "********"
-	if len(s) < 8 || len(s) > maxCardDigits {
-		return nothing
+	if !isMasked(s) {
+		return "********"
 	}
-	first, last := strings.IndexByte(s, '*'), strings.LastIndexByte(s, '*')
+	return s
+}
+
+// isMasked reports whether s is a masked card number: 8 to 19 digits and stars, of
+// which at most the first six (eight of 16 or more) and the last four are digits and
+// at least three are stars.
+func isMasked[T string | []byte](s T) bool {
+	if len(s) < 8 || len(s) > maxCardDigits {
+		return false
+	}
 	lead := 6
 	if len(s) >= 16 {
 		lead = 8
 	}
-	if first < 0 || first > lead || len(s)-1-last > 4 || last-first < 2 {
-		return nothing
-	}
+	first, last := -1, -1
 	for i := range len(s) {
-		if c := s[i]; i >= first && i <= last && c != '*' || (i < first || i > last) && classes[c] != digit {
-			return nothing
+		switch {
+		case s[i] == '*' && first < 0:
+			first, last = i, i
+		case s[i] == '*' && i == last+1:
+			last = i
+		case classes[s[i]] != digit:
+			return false // also a second run of stars
 		}
 	}
-	return s
+	return first >= 0 && first <= lead && len(s)-1-last <= 4 && last-first >= 2
 }

@@ -172,9 +172,12 @@ func isCode(s string) bool {
 	return true
 }
 
+// uuidLen is the length of a UUID as text.
+const uuidLen = 36
+
 // isUUID reports whether s is a UUID in its lower-case form with hyphens.
-func isUUID(s string) bool {
-	if len(s) != 36 || s[8] != '-' || s[13] != '-' || s[18] != '-' || s[23] != '-' {
+func isUUID[T string | []byte](s T) bool {
+	if len(s) != uuidLen || s[8] != '-' || s[13] != '-' || s[18] != '-' || s[23] != '-' {
 		return false
 	}
 	for i := range len(s) {
@@ -187,6 +190,6 @@ func isUUID(s string) bool {
 }
 
 // isUUIDv7 is isUUID with the version and variant of RFC 9562 section 5.7.
-func isUUIDv7(s string) bool {
+func isUUIDv7[T string | []byte](s T) bool {
 	return isUUID(s) && s[14] == '7' && (s[19] == '8' || s[19] == '9' || s[19] == 'a' || s[19] == 'b')
 }
