@@ -42,6 +42,7 @@ type Key struct {
 	Deletion    time.Time // zero: none is scheduled
 	ValidTo     time.Time // of imported material
 	Material    string    // id of the current one
+	Algorithm   string    // the strongest of those that the key is used by
 
 	Tags    map[string]string
 	Aliases []string
@@ -192,6 +193,7 @@ func Look(ctx context.Context, c *awskms.Client, id string) (*Key, error) {
 		Store: aws.ToString(m.CustomKeyStoreId), Description: aws.ToString(m.Description), MultiRegion: aws.ToBool(m.MultiRegion),
 		Created: aws.ToTime(m.CreationDate).UTC(), Deletion: utc(m.DeletionDate), ValidTo: utc(m.ValidTo), Material: aws.ToString(m.CurrentKeyMaterialId),
 	}
+	k.Algorithm = algorithm(m)
 	if r := m.MultiRegionConfiguration; r != nil {
 		for _, x := range r.ReplicaKeys {
 			k.Replicas = append(k.Replicas, aws.ToString(x.Region))
@@ -210,6 +212,20 @@ func Look(ctx context.Context, c *awskms.Client, id string) (*Key, error) {
 		k.Policy = parsed.Encode()
 	} // else it differs from any that is made here, and is shown as it is
 	return k, k.history(ctx, c)
+}
+
+// algorithm is the last of a key's algorithms, which KMS lists by their strength.
+func algorithm(m *types.KeyMetadata) string {
+	if n := len(m.MacAlgorithms); n > 0 {
+		return string(m.MacAlgorithms[n-1])
+	}
+	if n := len(m.SigningAlgorithms); n > 0 {
+		return string(m.SigningAlgorithms[n-1])
+	}
+	if n := len(m.EncryptionAlgorithms); n > 0 {
+		return string(m.EncryptionAlgorithms[n-1])
+	}
+	return ""
 }
 
 func utc(t *time.Time) time.Time {

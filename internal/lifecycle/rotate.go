@@ -2,15 +2,10 @@ package lifecycle
 
 import (
 	"context"
-	"crypto/rand"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"maps"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
 	awskms "github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 )
@@ -18,7 +13,7 @@ import (
 // The ways to rotate.
 const (
 	OnDemand = "on-demand" // KMS makes new material in the same key, or takes what was imported for it
-	Replaced = "replaced"  // a new key takes the aliases of the old one
+	Replaced = "replaced"  // a new key takes the aliases and the data of the old one
 )
 
 // Errors of rotations that a caller branches on.
@@ -32,18 +27,24 @@ var (
 )
 
 // Rotation is how far the rotation of a key is, and its report. It has no secrets:
-// the probe is a random value under the key, of which only the digest is kept.
+// of values under the key only digests are kept.
 type Rotation struct {
 	Key         string     `json:"key"` // ARN
+	Spec        string     `json:"spec"`
+	Usage       string     `json:"usage"`
+	Origin      string     `json:"origin"`
 	Method      string     `json:"method"`
 	Started     time.Time  `json:"started"`
-	Finished    time.Time  `json:"finished,omitzero"`
-	Material    string     `json:"material,omitempty"` // before
+	Finished    time.Time  `json:"finished,omitzero"`  // the new key or material serves, all data of the vault is under it
+	Material    string     `json:"material,omitempty"` // before; not every key service tells it
 	NewMaterial string     `json:"new_material,omitempty"`
-	NewKey      string     `json:"new_key,omitempty"` // ARN
-	Aliases     []string   `json:"aliases,omitempty"` // that name it
-	Probe       []byte     `json:"probe,omitempty"`
-	ProbeSHA256 string     `json:"probe_sha256,omitempty"`
+	Turns       int        `json:"rotations_before,omitempty"` // how many were in its list
+	NewKey      string     `json:"new_key,omitempty"`          // ARN
+	Aliases     []string   `json:"aliases,omitempty"`          // that named it
+	Probe       *Probe     `json:"probe,omitempty"`
+	Data        []Moved    `json:"data,omitempty"`
+	Left        []Holding  `json:"left,omitempty"` // still under the old key
+	Deletion    time.Time  `json:"deletion,omitzero"`
 	Steps       []DoneStep `json:"steps"`
 	Next        []string   `json:"next,omitempty"` // what people must still do
 }
@@ -53,13 +54,21 @@ type Rotator struct {
 	KMS *awskms.Client // of an administrator
 	// User is a client that may use the key, for the checks of data; nil leaves them out.
 	User *awskms.Client
+	// Data is what is under keys and can be moved; nil says that there is nothing.
+	Data Data
 	Now  func() time.Time
 	// Sleep waits between looks at a rotation that is under way.
 	Sleep func(context.Context, time.Duration) error
 	// Save keeps the state after each step; its error stops everything.
 	Save func(*Rotation) error
-	// DisableOld disables a key that was replaced.
+	// Replace makes a new key also where new material in the same key would do.
+	Replace bool
+	// XksKey is the external key of the new key, for a key of an external key store.
+	XksKey string
+	// DisableOld disables a key that was replaced, when nothing is under it any more.
 	DisableOld bool
+	// UseChecked says that a person has looked who uses a replaced key.
+	UseChecked bool
 }
 
 // pollEvery and polls bound the wait for a rotation: 10 minutes.
@@ -69,33 +78,16 @@ const (
 )
 
 // Rotate rotates a key, or goes on with a rotation that was cut off. Each step may
-// be done again.
+// be done again. Of a replaced key it tells in Next what is left, and does it when it
+// is called again.
 func (r *Rotator) Rotate(ctx context.Context, id string, old *Rotation) (*Rotation, error) {
 	k, err := Look(ctx, r.KMS, id)
 	if err != nil {
 		return nil, err
 	}
 	x := old
-	if x == nil || !x.Finished.IsZero() && !r.toDisable(x, k) {
-		if k.State != types.KeyStateEnabled {
-			return nil, fmt.Errorf("key %s is %s: only an enabled key is rotated", k.ARN, k.State)
-		}
-		if k.ReplacedBy != "" {
-			return nil, fmt.Errorf("key %s was replaced by %s: rotate that one", k.ARN, k.ReplacedBy)
-		}
-		x = &Rotation{Key: k.ARN, Started: r.Now().UTC().Truncate(time.Second), Material: k.Material, Steps: []DoneStep{}}
-		if x.Method = Replaced; k.Spec == "SYMMETRIC_DEFAULT" && k.Store == "" {
-			x.Method = OnDemand
-		}
-		if x.Method == OnDemand && k.Origin == "EXTERNAL" {
-			if err := r.newMaterial(ctx, k); err != nil {
-				return nil, err
-			}
-		}
-		if x.Aliases, err = AliasesOf(ctx, r.KMS, k.ID); err != nil {
-			return nil, err
-		}
-		if err := r.Save(x); err != nil {
+	if x == nil || !x.Finished.IsZero() && (x.Method != Replaced || x.Key != k.ARN) {
+		if x, err = r.begin(ctx, k); err != nil {
 			return nil, err
 		}
 	} else if x.Key != k.ARN {
@@ -109,13 +101,60 @@ func (r *Rotator) Rotate(ctx context.Context, id string, old *Rotation) (*Rotati
 	if err != nil {
 		return x, err
 	}
-	x.Finished = r.Now().UTC().Truncate(time.Second)
+	if x.Finished.IsZero() {
+		x.Finished = r.Now().UTC().Truncate(time.Second)
+	}
 	return x, r.Save(x)
 }
 
-// toDisable says whether all that is left of a rotation is to disable the old key.
-func (r *Rotator) toDisable(x *Rotation, k *Key) bool {
-	return r.DisableOld && x.Method == Replaced && x.Key == k.ARN && k.State == types.KeyStateEnabled
+// begin settles how a key is rotated. Nothing is changed yet.
+func (r *Rotator) begin(ctx context.Context, k *Key) (*Rotation, error) {
+	if k.State != types.KeyStateEnabled {
+		return nil, fmt.Errorf("key %s is %s: only an enabled key is rotated", k.ARN, k.State)
+	}
+	if k.ReplacedBy != "" {
+		return nil, fmt.Errorf("key %s was replaced by %s: rotate that one", k.ARN, k.ReplacedBy)
+	}
+	x := &Rotation{
+		Key: k.ARN, Spec: k.Spec, Usage: k.Usage, Origin: k.Origin, Method: Replaced, Started: r.Now().UTC().Truncate(time.Second),
+		Material: k.Material, Turns: len(k.Rotations), Steps: []DoneStep{},
+	}
+	if k.Spec == "SYMMETRIC_DEFAULT" && k.Store == "" && !r.Replace {
+		x.Method = OnDemand
+	}
+	var err error
+	switch {
+	case x.Method == OnDemand && k.Origin == "EXTERNAL":
+		err = r.newMaterial(ctx, k)
+	case k.Origin == "EXTERNAL_KEY_STORE" && r.XksKey == "":
+		err = fmt.Errorf("%w: key %s is in an external key store: have its manager make a new key, and name that by --xks-key-id", ErrNoMaterial, k.ARN)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if x.Aliases, err = AliasesOf(ctx, r.KMS, k.ID); err != nil {
+		return nil, err
+	}
+	return x, r.Save(x)
+}
+
+// todo is a step of a rotation, left out unless it applies.
+type todo struct {
+	name    string
+	applies bool
+	do      func(context.Context, *Key, *Rotation) (detail string, err error)
+}
+
+func (r *Rotator) steps(ctx context.Context, k *Key, x *Rotation, all ...todo) error {
+	for _, s := range all {
+		if !s.applies {
+			continue
+		}
+		if err := r.step(x, s.name, func() (string, error) { return s.do(ctx, k, x) }); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // step does a step unless it was done.
@@ -140,164 +179,89 @@ func (r *Rotator) newMaterial(ctx context.Context, k *Key) error {
 	return fmt.Errorf("%w: key %s has imported material: make new material by 'cardea ceremony generate', wrap it by 'cardea ceremony wrap', import it by 'cardea ceremony import --new-material', then run this again", ErrNoMaterial, k.ARN)
 }
 
-// probeContext is the encryption context of probes: they are told from data by it.
-func probeContext() map[string]string { return map[string]string{"cardea": "rotation probe"} }
-
-// probe puts a random value under the key.
-func (r *Rotator) probe(ctx context.Context, key string) (ciphertext []byte, sum string, err error) {
-	value := make([]byte, 32)
-	if _, err := rand.Read(value); err != nil {
-		return nil, "", err
-	}
-	out, err := r.User.Encrypt(ctx, &awskms.EncryptInput{KeyId: &key, Plaintext: value, EncryptionContext: probeContext()})
-	if err != nil {
-		return nil, "", fmt.Errorf("%w: the checks need one of the key's users: name his profile by --verify-profile", err)
-	}
-	h := sha256.Sum256(value)
-	return out.CiphertextBlob, hex.EncodeToString(h[:]), nil
-}
-
-// opens opens a probe and returns the id of the material that it was under.
-func (r *Rotator) opens(ctx context.Context, key string, probe []byte, sum string) (material string, err error) {
-	out, err := r.User.Decrypt(ctx, &awskms.DecryptInput{KeyId: &key, CiphertextBlob: probe, EncryptionContext: probeContext()})
-	if err != nil {
-		return "", fmt.Errorf("%w: a value under key %s does not open: %w", ErrValidation, key, err)
-	}
-	if h := sha256.Sum256(out.Plaintext); hex.EncodeToString(h[:]) != sum {
-		return "", fmt.Errorf("%w: a value under key %s opens as another", ErrValidation, key)
-	}
-	return aws.ToString(out.KeyMaterialId), nil
-}
-
+// onDemand has KMS make new material in the same key, or take what was imported.
 func (r *Rotator) onDemand(ctx context.Context, k *Key, x *Rotation) error {
-	if r.User != nil {
-		if err := r.step(x, "probe", func() (d string, err error) {
-			x.Probe, x.ProbeSHA256, err = r.probe(ctx, x.Key)
-			return "a random value is under material " + x.Material, err
-		}); err != nil {
-			return err
-		}
-	}
-	if err := r.step(x, "rotate", func() (string, error) {
-		s, err := r.KMS.GetKeyRotationStatus(ctx, &awskms.GetKeyRotationStatusInput{KeyId: &x.Key})
-		if err != nil {
-			return "", err
-		}
-		if k.Material != x.Material || s.OnDemandRotationStartDate != nil {
-			return "was asked for before", nil // cut off between the request and its being noted
-		}
-		_, err = r.KMS.RotateKeyOnDemand(ctx, &awskms.RotateKeyOnDemandInput{KeyId: &x.Key})
-		return "asked for", err
-	}); err != nil {
+	if err := r.steps(ctx, k, x,
+		todo{"probe", r.User != nil, r.probeOld},
+		todo{"rotate", true, r.turn},
+		todo{"material", true, r.awaitTurn},
+		todo{"verify", r.User != nil, r.verifyTurned},
+	); err != nil || r.Data == nil {
 		return err
 	}
-	if err := r.step(x, "material", func() (string, error) {
-		for range polls {
-			d, err := r.KMS.DescribeKey(ctx, &awskms.DescribeKeyInput{KeyId: &x.Key})
-			if err != nil {
-				return "", err
-			}
-			if x.NewMaterial = aws.ToString(d.KeyMetadata.CurrentKeyMaterialId); x.NewMaterial != x.Material {
-				return x.Material + " → " + x.NewMaterial, nil
-			}
-			if err := r.Sleep(ctx, pollEvery); err != nil {
-				return "", err
-			}
-		}
-		return "", fmt.Errorf("%w: run the same command again", ErrPending)
-	}); err != nil {
+	under, err := r.Data.Under(ctx, x.Key)
+	if err != nil {
 		return err
 	}
-	if r.User == nil {
-		return nil
+	x.Next = nil
+	for _, t := range tenantsOf(under) {
+		x.Next = append(x.Next, fmt.Sprintf("tenant %s of the vault has keys under older material, which opens them as before: 'cardea keys rotate --tenant %s' makes new ones and moves its records", t, t))
 	}
-	return r.step(x, "verify", func() (string, error) {
-		m, err := r.opens(ctx, x.Key, x.Probe, x.ProbeSHA256)
-		if err != nil {
-			return "", err
-		}
-		if m != x.Material {
-			return "", fmt.Errorf("%w: the old value was under material %s, not %s", ErrValidation, m, x.Material)
-		}
-		fresh, sum, err := r.probe(ctx, x.Key)
-		if err != nil {
-			return "", err
-		}
-		if m, err = r.opens(ctx, x.Key, fresh, sum); err != nil {
-			return "", err
-		}
-		if m != x.NewMaterial {
-			return "", fmt.Errorf("%w: a new value is under material %s, not the new %s", ErrValidation, m, x.NewMaterial)
-		}
-		return "a value under the old material opens; a new value is under the new material", nil
-	})
+	return nil
 }
 
-// replace makes a key that takes the old one's place.
-func (r *Rotator) replace(ctx context.Context, k *Key, x *Rotation) error {
-	if k.Origin == "EXTERNAL" || k.Origin == "EXTERNAL_KEY_STORE" {
-		return fmt.Errorf("key %s is %s of origin %s: KMS cannot rotate it: make a new key under a new name in the policy file, import its material by 'cardea ceremony import', and move the alias", x.Key, k.Spec, k.Origin)
+// turn asks for the rotation, unless it was cut off between the request and its being
+// noted.
+func (r *Rotator) turn(ctx context.Context, k *Key, x *Rotation) (string, error) {
+	s, err := r.KMS.GetKeyRotationStatus(ctx, &awskms.GetKeyRotationStatusInput{KeyId: &k.ID})
+	if err != nil {
+		return "", err
 	}
-	if err := r.step(x, "create-key", func() (string, error) {
-		found, err := SuccessorOf(ctx, r.KMS, k.ID)
-		if err != nil || found != "" {
-			x.NewKey = found
-			return "was made before: " + found, err
-		}
-		tags := maps.Clone(k.Tags)
-		if tags == nil {
-			tags = map[string]string{}
-		}
-		tags[tagReplaces] = k.ID
-		in := &awskms.CreateKeyInput{
-			KeySpec: types.KeySpec(k.Spec), KeyUsage: types.KeyUsageType(k.Usage), Origin: types.OriginType(k.Origin), Description: &k.Description,
-			Policy: aws.String(string(k.Policy)), Tags: kmsTags(tags), MultiRegion: &k.MultiRegion,
-		}
-		if k.Store != "" {
-			in.CustomKeyStoreId = &k.Store
-		}
-		out, err := r.KMS.CreateKey(ctx, in)
+	if k.Material != x.Material || len(k.Rotations) > x.Turns || s.OnDemandRotationStartDate != nil {
+		return "was asked for before", nil
+	}
+	_, err = r.KMS.RotateKeyOnDemand(ctx, &awskms.RotateKeyOnDemandInput{KeyId: &k.ID})
+	return "asked for", err
+}
+
+// awaitTurn waits until the key has other material: by its id where the key service
+// tells it, else by the list of rotations.
+func (r *Rotator) awaitTurn(ctx context.Context, k *Key, x *Rotation) (string, error) {
+	for range polls {
+		now, err := Look(ctx, r.KMS, k.ID)
 		if err != nil {
 			return "", err
 		}
-		x.NewKey = aws.ToString(out.KeyMetadata.Arn)
-		return x.NewKey, nil
-	}); err != nil {
-		return err
-	}
-	if err := r.step(x, "move-aliases", func() (string, error) {
-		for _, a := range x.Aliases {
-			if _, err := r.KMS.UpdateAlias(ctx, &awskms.UpdateAliasInput{AliasName: &a, TargetKeyId: &x.NewKey}); err != nil {
-				return "", fmt.Errorf("%s: %w", a, err)
-			}
-			d, err := r.KMS.DescribeKey(ctx, &awskms.DescribeKeyInput{KeyId: &a})
-			if err != nil {
-				return "", err
-			}
-			if got := aws.ToString(d.KeyMetadata.Arn); got != x.NewKey || d.KeyMetadata.KeyState != types.KeyStateEnabled {
-				return "", fmt.Errorf("%w: %s names %s, which is %s", ErrValidation, a, got, d.KeyMetadata.KeyState)
-			}
+		if now.Material != x.Material {
+			x.NewMaterial = now.Material
+			return x.Material + " → " + x.NewMaterial, nil
 		}
-		return fmt.Sprintf("%d aliases name the new key", len(x.Aliases)), nil
-	}); err != nil {
-		return err
+		if now.Material == "" && len(now.Rotations) > x.Turns {
+			return "a rotation more is in the list; the key service does not tell ids of material", nil
+		}
+		if err := r.Sleep(ctx, pollEvery); err != nil {
+			return "", err
+		}
 	}
-	if err := r.step(x, "mark-old", func() (string, error) {
-		_, err := r.KMS.TagResource(ctx, &awskms.TagResourceInput{KeyId: &x.Key, Tags: kmsTags(map[string]string{tagReplaced: x.NewKey[len(x.NewKey)-36:]})})
-		return "tag " + tagReplaced, err
-	}); err != nil {
-		return err
+	return "", fmt.Errorf("%w: run the same command again", ErrPending)
+}
+
+// verifyTurned opens the old value, and checks that a new one is under the new
+// material.
+func (r *Rotator) verifyTurned(ctx context.Context, k *Key, x *Rotation) (string, error) {
+	m, err := r.opens(ctx, x.Key, k, x.Probe)
+	if err != nil {
+		return "", err
 	}
-	x.Next = []string{"data under the old key: encrypt or sign it anew under the new one; records of a vault by 'cardea keys migrate', after its configuration names the new key"}
-	if k.Usage == "SIGN_VERIFY" || k.Usage == "KEY_AGREEMENT" || k.Spec[:3] == "RSA" {
-		x.Next = append(x.Next, "the public key has changed: give it to everybody who has the old one")
+	if x.NewMaterial == "" {
+		fresh, _, err := r.probe(ctx, x.Key, k)
+		if err == nil {
+			_, err = r.opens(ctx, x.Key, k, fresh)
+		}
+		return "a value from before opens, and a new one; under which material the key service does not tell", err
 	}
-	if !r.DisableOld {
-		x.Next = append(x.Next, "the old key still works: when nothing needs it, run this again with --disable-old")
-		return nil
+	if m != x.Material {
+		return "", fmt.Errorf("%w: the old value was under material %s, not %s", ErrValidation, m, x.Material)
 	}
-	return r.step(x, "disable-old", func() (string, error) {
-		_, err := r.KMS.DisableKey(ctx, &awskms.DisableKeyInput{KeyId: &x.Key})
-		return "disabled", err
-	})
+	fresh, _, err := r.probe(ctx, x.Key, k)
+	if err != nil {
+		return "", err
+	}
+	if m, err = r.opens(ctx, x.Key, k, fresh); err != nil {
+		return "", err
+	}
+	if m != x.NewMaterial {
+		return "", fmt.Errorf("%w: a new value is under material %s, not the new %s", ErrValidation, m, x.NewMaterial)
+	}
+	return "a value under the old material opens; a new value is under the new material", nil
 }
