@@ -20,6 +20,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"cardea/internal/audit"
+	"cardea/internal/disk"
 	"cardea/internal/secret"
 )
 
@@ -66,7 +67,7 @@ func (f Folder) Publish(_ context.Context, p Published) error {
 	if err := writeFile(path, p.Signed, 0o644); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(path))
+	return disk.SyncDir(filepath.Dir(path))
 }
 
 // sameCheckpoint reports whether two notes say the same of size and root, the first

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"cardea/internal/audit"
+	"cardea/internal/disk"
 )
 
 // Defaults of a Receiver.
@@ -37,7 +38,7 @@ const drainTries = 3
 type pump struct {
 	d    *Delivery
 	r    Receiver
-	lock *os.File
+	lock *disk.Lock
 	path string
 
 	mu      sync.Mutex // guards the rest, which other goroutines look at
@@ -59,14 +60,15 @@ func openPump(d *Delivery, r Receiver) (*pump, error) {
 	r.Timeout, r.StallAfter = or(r.Timeout, defaultTimeout), or(r.StallAfter, defaultStallAfter)
 	p := &pump{d: d, r: r, path: filepath.Join(d.o.Dir, r.Name+".json"), waiting: map[string]time.Time{}}
 	var err error
-	if p.lock, err = lockFile(filepath.Join(d.o.Dir, r.Name+".lock"), false); err != nil {
-		return nil, err
-	}
-	if p.lock == nil {
+	p.lock, err = disk.TryLock(filepath.Join(d.o.Dir, r.Name+".lock"))
+	if errors.Is(err, disk.ErrHeld) {
 		return nil, ErrBusy
 	}
+	if err != nil {
+		return nil, err
+	}
 	if p.state, err = readState(p.path); err != nil {
-		return nil, errors.Join(err, unlock(p.lock))
+		return nil, errors.Join(err, p.lock.Release())
 	}
 	p.state.Name = r.Name
 	if at := p.state.StalledAt; !at.IsZero() { // it was told, by an earlier process
@@ -76,7 +78,7 @@ func openPump(d *Delivery, r Receiver) (*pump, error) {
 }
 
 func (p *pump) close() error {
-	return errors.Join(p.r.Sink.Close(), unlock(p.lock))
+	return errors.Join(p.r.Sink.Close(), p.lock.Release())
 }
 
 // run delivers until ctx ends.

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"cardea/internal/disk"
 )
 
 // FileOptions are what NewFile needs.
@@ -110,7 +112,7 @@ func (s *File) open() (err error) {
 	f, err := os.OpenFile(s.o.Path, os.O_RDWR|os.O_APPEND, 0)
 	if errors.Is(err, os.ErrNotExist) {
 		if f, err = os.OpenFile(s.o.Path, os.O_RDWR|os.O_APPEND|os.O_CREATE|os.O_EXCL, fileMode); err == nil {
-			err = errors.Join(f.Chmod(fileMode), syncDir(filepath.Dir(s.o.Path))) // whatever the umask is
+			err = errors.Join(f.Chmod(fileMode), disk.SyncDir(filepath.Dir(s.o.Path))) // whatever the umask is
 		}
 	}
 	if err != nil {

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"cardea/internal/disk"
 )
 
 // Limits of a spool.
@@ -59,11 +61,11 @@ func (s *Spool) Append(ev Event) (err error) {
 	if line = append(line, '\n'); len(line) > spoolLine {
 		return fmt.Errorf("spool: %w", ErrTooLarge)
 	}
-	lock, err := lockFile(filepath.Join(s.dir, "spool.lock"), true)
+	lock, err := disk.WaitLock(filepath.Join(s.dir, "spool.lock"))
 	if err != nil {
 		return fmt.Errorf("spool: %w", err)
 	}
-	defer func() { err = errors.Join(err, unlock(lock)) }()
+	defer func() { err = errors.Join(err, lock.Release()) }()
 	files, total, err := s.files()
 	if err != nil {
 		return fmt.Errorf("spool: %w", err)
@@ -89,7 +91,7 @@ func (s *Spool) Append(ev Event) (err error) {
 		return fmt.Errorf("spool: %w", err)
 	}
 	err = appendLine(f, line)
-	if err := errors.Join(err, f.Sync(), f.Close(), syncDir(s.dir)); err != nil {
+	if err := errors.Join(err, f.Sync(), f.Close(), disk.SyncDir(s.dir)); err != nil {
 		return fmt.Errorf("spool: %w", err)
 	}
 	return nil

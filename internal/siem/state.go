@@ -99,15 +99,6 @@ func writeFile(path string, data []byte, mode os.FileMode) (err error) {
 	return os.Rename(f.Name(), path)
 }
 
-// syncDir makes the names in a folder durable.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}
-
 func writeState(path string, s *state) error {
 	b, err := json.Marshal(s)
 	if err != nil {

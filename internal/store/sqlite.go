@@ -15,6 +15,7 @@ import (
 	"github.com/pressly/goose/v3"
 	"modernc.org/sqlite"
 
+	"cardea/internal/disk"
 	"cardea/internal/vault"
 )
 
@@ -29,7 +30,7 @@ type sqliteDB struct {
 	readers chan *sqliteConn
 	opened  int           // readers
 	closed  chan struct{} // closed by close
-	lock    *os.File      // of this node, nil if read-only
+	lock    *disk.Lock    // of this node, nil if read-only
 	w       sqliteWriter
 }
 
@@ -95,8 +96,8 @@ func (d *sqliteDB) prepareFiles(node string) error {
 			return err
 		}
 	}
-	lock, ok, err := lockFile(d.path + "." + node + ".lock")
-	if err == nil && !ok {
+	lock, err := disk.TryLock(d.path + "." + node + ".lock")
+	if errors.Is(err, disk.ErrHeld) {
 		err = ErrLogTaken
 	}
 	d.lock = lock
@@ -140,12 +141,12 @@ func (d *sqliteDB) migrate(ctx context.Context, readOnly bool) error {
 
 func (d *sqliteDB) lockMigrations(ctx context.Context) (unlock func(), err error) {
 	for {
-		f, ok, err := lockFile(d.path + ".migrate.lock")
-		if err != nil {
-			return nil, err
+		lock, err := disk.TryLock(d.path + ".migrate.lock")
+		if err == nil {
+			return func() { lock.Release() }, nil //nolint:errcheck // nothing was written
 		}
-		if ok {
-			return func() { f.Close() }, nil //nolint:errcheck // nothing was written
+		if !errors.Is(err, disk.ErrHeld) {
+			return nil, err
 		}
 		select {
 		case <-ctx.Done():
@@ -238,7 +239,7 @@ func (d *sqliteDB) close() error {
 		err = errors.Join(err, (<-d.readers).close())
 	}
 	if d.lock != nil {
-		err = errors.Join(err, d.lock.Close())
+		err = errors.Join(err, d.lock.Release())
 		d.lock = nil
 	}
 	return err

@@ -1,0 +1,38 @@
+// Package disk is what processes of one machine need that share files: a lock that ends
+// with the process that took it, however that ends, and names that outlive a loss of
+// power.
+//
+// It promises that of all processes one at a time has a lock, also of several that use
+// one path in one process. Locks are of the machine (flock): a folder that machines share
+// by a network is not guarded.
+package disk
+
+import (
+	"errors"
+	"os"
+)
+
+// ErrHeld says that another has the lock.
+var ErrHeld = errors.New("another process has the lock")
+
+// Lock is a lock that was taken, on a file that stays.
+type Lock struct{ f *os.File }
+
+// TryLock takes the lock on a file, which it makes if need be, or returns ErrHeld.
+func TryLock(path string) (*Lock, error) { return take(path, false) }
+
+// WaitLock takes the lock on a file, which it makes if need be, and waits for it.
+func WaitLock(path string) (*Lock, error) { return take(path, true) }
+
+// Release gives the lock up, also where a process that is just being started still has
+// a copy of the file.
+func (l *Lock) Release() error { return errors.Join(unlock(l.f), l.f.Close()) }
+
+// SyncDir makes the names in a folder durable.
+func SyncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}

@@ -1,0 +1,84 @@
+package disk_test
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"cardea/internal/disk"
+)
+
+// childEnv makes a test binary the process that holds a lock until its input ends.
+const childEnv = "CARDEA_DISK_CHILD"
+
+func TestChildHoldsALock(t *testing.T) {
+	path := os.Getenv(childEnv)
+	if path == "" {
+		t.Skip("only run by TestALockEndsWithItsProcess")
+	}
+	if _, err := disk.TryLock(path); err != nil {
+		t.Fatal(err)
+	}
+	os.Stdout.WriteString("locked\n") //nolint:errcheck // the parent notices
+	io.Copy(io.Discard, os.Stdin)     //nolint:errcheck // until it is killed
+}
+
+func TestALockEndsWithItsProcess(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "lock")
+	c := exec.Command(os.Args[0], "-test.run=^TestChildHoldsALock$")
+	c.Env = append(os.Environ(), childEnv+"="+path)
+	in, err := c.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close() //nolint:errcheck // the process is gone
+	out, err := c.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if line, err := bufio.NewReader(out).ReadString('\n'); line != "locked\n" {
+		t.Fatalf("the other process says %q, %v", line, err)
+	}
+	if _, err := disk.TryLock(path); !errors.Is(err, disk.ErrHeld) || err.Error() != "another process has the lock" {
+		t.Errorf("while the other has it: %v", err)
+	}
+	if err := c.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	c.Wait() //nolint:errcheck // it was killed
+	l, err := disk.TryLock(path)
+	if err != nil {
+		t.Fatalf("after the other was killed: %v", err)
+	}
+	if _, err := disk.TryLock(path); !errors.Is(err, disk.ErrHeld) {
+		t.Errorf("a second lock in one process: %v", err)
+	}
+	if err := l.Release(); err != nil {
+		t.Fatal(err)
+	}
+	if l, err = disk.WaitLock(path); err != nil {
+		t.Fatalf("after it was released: %v", err)
+	}
+	if err := l.Release(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAFolderThatIsNotThereCannotBeLocked(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "none")
+	if _, err := disk.TryLock(filepath.Join(dir, "lock")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("got %v", err)
+	}
+	if err := disk.SyncDir(dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("got %v", err)
+	}
+}
