@@ -295,7 +295,7 @@ func TestLedgerLetsARequestBeExecutedOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := Ledger{Dir: t.TempDir() + "/ledger"}
+	l := &Ledger{Dir: t.TempDir() + "/ledger", Now: func() time.Time { return now }}
 	for _, want := range []bool{false, true, true} { // cut off twice
 		if resumed, err := l.Begin(st.Request, signed); err != nil || resumed != want {
 			t.Errorf("resumed %v, %v", resumed, err)
@@ -304,7 +304,7 @@ func TestLedgerLetsARequestBeExecutedOnce(t *testing.T) {
 	if err := l.Finish(st.Request, "deletion on\n2026-04-01"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := l.Begin(st.Request, signed); !errors.Is(err, ErrExecuted) || err.Error() != "the request has been executed: deletion on 2026-04-01: ask for a new one" {
+	if _, err := l.Begin(st.Request, signed); !errors.Is(err, ErrExecuted) || err.Error() != "ledger of approvals: the request has been executed: deletion on 2026-04-01: ask for a new one" {
 		t.Errorf("got %v", err)
 	}
 }

@@ -10,6 +10,6 @@
 // It promises that the requester never counts as approver; that nobody counts twice;
 // that a request is good for exactly the operation, target and parameters that were
 // read by those who signed; that it ends; and that a folder's [Ledger] lets it be
-// executed once, though that execution may be resumed. It does not keep two people from
-// resuming it at one time, nor a machine with another folder from executing it.
+// executed once, by one process at a time, though an execution that was cut off may be
+// resumed. It does not keep a machine with another folder from executing it.
 package approval
