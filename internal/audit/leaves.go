@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"iter"
-	"slices"
 	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -91,34 +90,36 @@ func hashLeaves(ctx context.Context, segments iter.Seq2[Segment, error], workers
 	}
 }
 
-// hashSegments hashes and, unless told not to, decodes the entries of segments
-// that a node wrote.
-func hashSegments(node string, decodeToo bool, segments []Segment) leaves {
-	var l leaves
-	var buf []byte
+// hashSegments hashes and, unless told not to, checks the entries of segments that a
+// node wrote.
+func hashSegments(node string, checkToo bool, segments []Segment) leaves {
+	var lines [][]byte
+	r := newEntryReader(node)
+	n := 0
 	for _, s := range segments {
-		lines, err := SplitSegment(s.Body, s.Count)
-		if err != nil {
+		n += max(0, min(s.Count, len(s.Body)))
+	}
+	l := leaves{hashes: make([]tlog.Hash, 0, n)}
+	if checkToo {
+		l.times = make([]time.Time, 0, n)
+	}
+	for _, s := range segments {
+		var err error
+		if lines, err = appendLines(lines, s.Body, s.Count); err != nil {
 			lines = looseLines(s.Body)
 			l.findings = append(l.findings, segmentFinding(s, int64(len(lines)), err))
 		}
-		l.hashes = slices.Grow(l.hashes, len(lines))
 		for i, line := range lines {
 			l.hashes = append(l.hashes, LeafHash(line))
-			if !decodeToo {
+			if !checkToo {
 				continue
 			}
-			var e Entry
-			e, buf, err = decode(line, buf)
-			if err == nil && e.Node != node {
-				err = fmt.Errorf("%w: it is of node %s", ErrMalformedEntry, e.Node)
-			}
+			at, _, err := r.read(line)
 			if err != nil {
 				seq := s.First + int64(i)
-				e.Time = time.Time{}
 				l.findings = append(l.findings, Finding{Kind: KindMalformedEntry, Seq: seq, Count: 1, Message: fmt.Sprintf("entry %d: %v", seq, err)})
 			}
-			l.times = append(l.times, e.Time)
+			l.times = append(l.times, at)
 		}
 	}
 	return l

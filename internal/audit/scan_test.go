@@ -2,6 +2,7 @@ package audit
 
 import (
 	"bytes"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -178,6 +179,23 @@ func TestScannerAgreesOnWhatClientsSupply(t *testing.T) {
 			agree(t, sc, sealed.Line)
 		}
 	})
+}
+
+// TestEntriesThatMatterAreDecoded: what verification looks into is never passed over.
+func TestEntriesThatMatterAreDecoded(t *testing.T) {
+	t.Parallel()
+	for op, want := range map[string]bool{looked: true, looked + "d": false, "card.store": false} {
+		e := testEntry()
+		e.Op = op
+		at, got, err := newEntryReader(e.Node).read(mustSeal(t, e).Line)
+		if err != nil || !at.Equal(e.Time) || (got != nil) != want || got != nil && got.Op != op {
+			t.Errorf("%s: got %v, %+v, %v, want decoded %v", op, at, got, err, want)
+		}
+	}
+	e := testEntry()
+	if _, _, err := newEntryReader("other").read(mustSeal(t, e).Line); !errors.Is(err, ErrMalformedEntry) || !strings.HasSuffix(err.Error(), "it is of node node-1") {
+		t.Errorf("of another node: %v", err)
+	}
 }
 
 func TestScannerTakesNoMemory(t *testing.T) {

@@ -35,7 +35,10 @@ func AppendSegment(b []byte, entries []Sealed) []byte {
 
 // SplitSegment returns the count lines of a body, without their newlines. They
 // share its memory. It does not look into them.
-func SplitSegment(body []byte, count int) ([][]byte, error) {
+func SplitSegment(body []byte, count int) ([][]byte, error) { return appendLines(nil, body, count) }
+
+// appendLines is SplitSegment into the memory of lines, which it empties first.
+func appendLines(lines [][]byte, body []byte, count int) ([][]byte, error) {
 	switch {
 	case count < 1 || count > MaxSegmentEntries:
 		return nil, fmt.Errorf("%w: %d entries", ErrMalformedSegment, count)
@@ -44,7 +47,7 @@ func SplitSegment(body []byte, count int) ([][]byte, error) {
 	case len(body) == 0 || body[len(body)-1] != '\n':
 		return nil, fmt.Errorf("%w: no newline at the end", ErrMalformedSegment)
 	}
-	lines := make([][]byte, 0, count)
+	lines = slices.Grow(lines[:0], count)
 	for len(body) > 0 {
 		end := bytes.IndexByte(body, '\n')
 		if end == 0 || end > MaxLine {

@@ -64,25 +64,32 @@ func (t *Tree) Append(h tlog.Hash) error {
 	if t.size >= maxSize-1 {
 		return fmt.Errorf("append to audit log: %d entries are the limit", t.size)
 	}
-	hashes, err := tlog.StoredHashesForRecordHash(t.size, h, &t.edge)
-	if err != nil {
-		return fmt.Errorf("append to audit log: %w", err)
-	}
-	top := len(hashes) - 1 // the level of the largest subtree that h completes
-	t.edge[top] = hashes[top]
-	for level := 0; level*TileHeight <= top; level++ {
-		tile := &t.tiles[level]
-		if *tile == nil {
-			*tile = make([]byte, 0, TileBytes)
+	// As tlog.StoredHashesForRecordHash does, without memory for its result.
+	for level := 0; ; level++ {
+		if level%TileHeight == 0 {
+			t.file(level/TileHeight, h)
 		}
-		*tile = append(*tile, hashes[level*TileHeight][:]...)
-		if len(*tile) == TileBytes {
-			t.done = append(t.done, Tile{Level: level, Index: t.size >> (TileHeight * (level + 1)), Data: *tile})
-			*tile = nil
+		if t.size>>level&1 == 0 { // h is a left child, whose sibling is to come
+			t.edge[level] = h
+			break
 		}
+		h = tlog.NodeHash(t.edge[level], h)
 	}
 	t.size++
 	return nil
+}
+
+// file adds the next hash of a tile level.
+func (t *Tree) file(level int, h tlog.Hash) {
+	tile := &t.tiles[level]
+	if *tile == nil {
+		*tile = make([]byte, 0, TileBytes)
+	}
+	*tile = append(*tile, h[:]...)
+	if len(*tile) == TileBytes {
+		t.done = append(t.done, Tile{Level: level, Index: t.size >> (TileHeight * (level + 1)), Data: *tile})
+		*tile = nil
+	}
 }
 
 // Size is the number of entries.
