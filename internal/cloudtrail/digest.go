@@ -28,6 +28,20 @@ type Objects interface {
 	Open(ctx context.Context, name string) (Object, error)
 }
 
+// RecentObjects can leave out, when it lists, what is older than a time. It may
+// give more than asked for.
+type RecentObjects interface {
+	Objects
+	ListSince(ctx context.Context, prefix string, since time.Time) iter.Seq2[string, error]
+}
+
+func listSince(ctx context.Context, o Objects, prefix string, since time.Time) iter.Seq2[string, error] {
+	if r, ok := o.(RecentObjects); ok && !since.IsZero() {
+		return r.ListSince(ctx, prefix, since)
+	}
+	return o.List(ctx, prefix)
+}
+
 // Object is an object that is being read. The receiver closes its body.
 type Object struct {
 	Body io.ReadCloser

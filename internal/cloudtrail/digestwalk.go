@@ -3,88 +3,13 @@ package cloudtrail
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
 	"slices"
 	"strings"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 )
-
-// Outcome is what was found of a digest or log file.
-type Outcome string
-
-// Outcomes that are findings. All else is valid.
-const (
-	OutcomeInvalidSignature Outcome = "invalid_signature"
-	OutcomeNoSignature      Outcome = "no_signature" // nothing tells the signature
-	OutcomeNoKey            Outcome = "no_key"
-	OutcomeMoved            Outcome = "moved" // stands elsewhere than where CloudTrail put it
-	OutcomeHashMismatch     Outcome = "hash_mismatch"
-	OutcomeTrailingData     Outcome = "trailing_data"
-	OutcomeMalformed        Outcome = "malformed" // cannot be read as what it is
-	OutcomeMissingLog       Outcome = "missing_log"
-	OutcomeMissingDigest    Outcome = "missing_digest"
-	OutcomeGap              Outcome = "gap"          // validation was off, or the chain is broken
-	OutcomeLateDigest       Outcome = "late_digest"  // the newest digest is too old
-	OutcomeUnlistedLog      Outcome = "unlisted_log" // no digest knows it
-)
-
-// DigestFinding is one thing that is wrong.
-type DigestFinding struct {
-	Outcome Outcome `json:"outcome"`
-	Object  string  `json:"object"`
-	Message string  `json:"message"`
-}
-
-// DigestReport is the result of VerifyDigests.
-type DigestReport struct {
-	Trails []TrailReport `json:"trails"`
-}
-
-// OK reports whether nothing is wrong and something was verified.
-func (r DigestReport) OK() bool {
-	for _, t := range r.Trails {
-		if len(t.Findings) > 0 {
-			return false
-		}
-	}
-	return len(r.Trails) > 0
-}
-
-// TrailReport is what was found of a trail in one account and region.
-type TrailReport struct {
-	Account  string          `json:"account"`
-	Region   string          `json:"region"`
-	Trail    string          `json:"trail"`
-	Digests  int             `json:"digests"`          // valid ones
-	Backfill int             `json:"backfill"`         // valid ones among them that CloudTrail made later
-	Logs     int             `json:"logs"`             // valid log files
-	First    time.Time       `json:"first,omitzero"`   // start of the oldest valid digest
-	Last     time.Time       `json:"last,omitzero"`    // end of the newest one
-	Findings []DigestFinding `json:"findings"`         // oldest last
-	Notes    []DigestFinding `json:"notes"`            // what is no harm
-	Omitted  int             `json:"omitted,omitzero"` // findings over the limit
-}
-
-// DigestOptions say what to verify. Keys and Now are required.
-type DigestOptions struct {
-	Keys   Keys
-	Now    func() time.Time
-	Prefix string // of what is looked at: of the names in Objects
-	// Bucket is the bucket's name, and Base what comes before a name in Objects to
-	// give the object's name in the bucket. Without Bucket both are taken from a
-	// digest, so that a copy of a whole bucket that was moved is not noticed.
-	Bucket, Base string
-	Since, Until time.Time               // ends of the digests' hours; zero is all
-	Late         time.Duration           // how old the newest digest may be, default 2 h
-	Workers      int                     // log files read at the same time, default 8
-	Progress     func(done, total int64) // files; the total is of those that are there
-}
 
 // slack is how far apart the time in a log file's name and its digest's hour may be.
 const slack = time.Hour
@@ -171,12 +96,12 @@ func (t *trail) find(outcome Outcome, object, format string, args ...any) {
 		t.report.Omitted++
 		return
 	}
-	t.report.Findings = append(t.report.Findings, DigestFinding{Outcome: outcome, Object: object, Message: fmt.Sprintf(format, args...)})
+	t.report.Findings = append(t.report.Findings, DigestFinding{Outcome: outcome, Object: object, Message: fmt.Sprintf(format, args...), Time: timeOf(object)})
 }
 
 func (t *trail) note(outcome Outcome, object, format string, args ...any) {
 	if len(t.report.Notes) < maxDigestFindings {
-		t.report.Notes = append(t.report.Notes, DigestFinding{Outcome: outcome, Object: object, Message: fmt.Sprintf(format, args...)})
+		t.report.Notes = append(t.report.Notes, DigestFinding{Outcome: outcome, Object: object, Message: fmt.Sprintf(format, args...), Time: timeOf(object)})
 	}
 }
 
@@ -193,7 +118,7 @@ func (v *verifier) of(id trailID) *trail {
 
 // list finds the digests and log files that there are.
 func (v *verifier) list(ctx context.Context) error {
-	for name, err := range v.objects.List(ctx, v.o.Prefix) {
+	for name, err := range listSince(ctx, v.objects, v.o.Prefix, v.o.Since) {
 		if err != nil {
 			return fmt.Errorf("list log files: %w", err)
 		}
@@ -410,203 +335,5 @@ func (v *verifier) late(t *trail) {
 	if len(t.digests) > 0 && now.Sub(t.digests[0].end) > v.o.Late {
 		t.find(OutcomeLateDigest, t.digests[0].name, "is the newest digest, of %s before %s: newer ones were removed, or logging or validation is off",
 			now.Sub(t.digests[0].end).Round(time.Minute), stamp(now))
-	}
-}
-
-// digest verifies one digest file and its log files, and reports whether it is
-// sound. It gives nil if it cannot be read. teller is the digest that tells its
-// signature, if there is one; certain says that this one is sound.
-func (v *verifier) digest(ctx context.Context, t *trail, f digestFile, teller *digest, certain bool) (*digest, bool, error) {
-	d, err := v.read(ctx, f.name)
-	v.progress(1)
-	switch {
-	case err == nil:
-	case !unsound(err):
-		return nil, false, err
-	case errors.Is(err, errTrailing):
-		t.find(OutcomeTrailingData, f.name, "%v", errTrailing)
-		return nil, false, nil
-	case errors.Is(err, fs.ErrNotExist):
-		t.find(OutcomeMissingDigest, f.name, "is listed but cannot be read")
-		return nil, false, nil
-	default:
-		t.find(OutcomeMalformed, f.name, "%v", err)
-		return nil, false, nil
-	}
-	told := ""
-	if teller != nil && teller.PreviousObject != nil && *teller.PreviousObject == v.base+d.name {
-		told = *teller.PreviousSignature
-	}
-	sound := v.moved(t, d)
-	sound = sound && v.signature(ctx, t, d, told, certain, true) == ""
-	if v.err != nil {
-		return nil, false, v.err
-	}
-	if err := v.logFiles(ctx, t, d, sound); err != nil {
-		return nil, false, err
-	}
-	if !sound {
-		return d, false, nil
-	}
-	t.report.Digests++
-	if t.report.First.IsZero() || d.Start.Before(t.report.First) {
-		t.report.First = d.Start
-	}
-	if d.end.After(t.report.Last) {
-		t.report.Last = d.end
-	}
-	return d, true, nil
-}
-
-// moved reports whether a digest stands where it says.
-func (v *verifier) moved(t *trail, d *digest) bool {
-	if d.Bucket == v.bucket && d.Object == v.base+d.name {
-		return true
-	}
-	t.find(OutcomeMoved, d.name, "is the digest %s of bucket %s", d.Object, d.Bucket)
-	return false
-}
-
-// signature verifies the signature of a digest: the one stored with it, and the
-// one that the next digest tells. It gives "" if that is good.
-func (v *verifier) signature(ctx context.Context, t *trail, d *digest, told string, certain, tell bool) Outcome {
-	find := func(outcome Outcome, format string, args ...any) Outcome {
-		if tell {
-			t.find(outcome, d.name, format, args...)
-		}
-		return outcome
-	}
-	stored := d.meta["signature"]
-	if stored == "" && told == "" {
-		return find(OutcomeNoSignature, "neither is its signature stored with it nor does a newer digest tell it: keep the object's metadata beside it as NAME.metadata.json")
-	}
-	at := d.end
-	if made, err := time.Parse(time.RFC3339, d.meta["backfill-generation-timestamp"]); err == nil {
-		at = made
-	}
-	key, err := v.o.Keys.Key(ctx, t.report.Region, d.KeyName, at)
-	switch {
-	case errors.Is(err, ErrNoKey):
-		return find(OutcomeNoKey, "there is no public key %q", d.KeyName)
-	case err != nil:
-		v.err = cmp.Or(v.err, fmt.Errorf("public key %q: %w", d.KeyName, err))
-		return OutcomeNoKey
-	case stored != "" && certain && told != "" && stored != told:
-		return find(OutcomeInvalidSignature, "the signature stored with it is not the one that the next digest tells")
-	}
-	use := cmp.Or(stored, told)
-	if !d.signedBy(key, use) {
-		if stored == "" && !certain {
-			return find(OutcomeNoSignature, "its signature is not stored with it, and the next digest, which would tell it, is not sound")
-		}
-		return find(OutcomeInvalidSignature, "the signature is not CloudTrail's")
-	}
-	d.signature = use
-	return ""
-}
-
-// logFiles verifies the log files of a digest. Those of a digest that is not
-// sound nobody vouches for; they are not said one by one.
-func (v *verifier) logFiles(ctx context.Context, t *trail, d *digest, sound bool) error {
-	type result struct {
-		outcome Outcome
-		message string
-	}
-	results := make([]result, len(d.Logs))
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(v.o.Workers)
-	for i, l := range d.Logs {
-		name := strings.TrimPrefix(l.Object, v.base)
-		delete(v.logs, name)
-		if !sound {
-			continue
-		}
-		g.Go(func() error {
-			outcome, message, err := v.logFile(ctx, l, name)
-			results[i] = result{outcome, message}
-			return err
-		})
-	}
-	err := g.Wait()
-	v.progress(int64(len(d.Logs)))
-	if err != nil || !sound {
-		return err
-	}
-	for i, r := range results {
-		if r.outcome == "" {
-			t.report.Logs++
-		} else {
-			t.find(r.outcome, strings.TrimPrefix(d.Logs[i].Object, v.base), "%s", r.message)
-		}
-	}
-	return nil
-}
-
-func (v *verifier) logFile(ctx context.Context, l digestLogFile, name string) (Outcome, string, error) {
-	if l.Bucket != v.bucket || !strings.HasPrefix(l.Object, v.base) {
-		return OutcomeMissingLog, "is " + l.Object + " of bucket " + l.Bucket + ", which is not looked at", nil
-	}
-	o, err := v.objects.Open(ctx, name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return OutcomeMissingLog, "is gone: a digest lists it", nil
-	}
-	if err != nil {
-		return "", "", fmt.Errorf("read %s: %w", name, err)
-	}
-	h := sha256.New()
-	err = gunzip(h, o.Body, maxLog)
-	if closed := o.Body.Close(); err == nil {
-		err = closed
-	}
-	switch {
-	case errors.Is(err, errTrailing):
-		return OutcomeTrailingData, errTrailing.Error(), nil
-	case err != nil && unsound(err):
-		return OutcomeMalformed, err.Error(), nil
-	case err != nil:
-		return "", "", fmt.Errorf("read %s: %w", name, err)
-	case l.Algorithm != "SHA-256" || hex.EncodeToString(h.Sum(nil)) != l.Hash:
-		return OutcomeHashMismatch, "is not what its digest says that it was", nil
-	}
-	return "", "", nil
-}
-
-func (v *verifier) progress(n int64) {
-	v.files += n
-	if v.o.Progress != nil {
-		v.o.Progress(v.files, max(v.files, v.total))
-	}
-}
-
-// unlisted finds the log files that no digest lists though their hour has one,
-// and those of accounts and regions that have no digests at all.
-func (v *verifier) unlisted() {
-	names := make([]string, 0, len(v.logs))
-	for name := range v.logs {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	for _, name := range names {
-		l := v.logs[name]
-		var owner *trail
-		inside, covered := false, false
-		for _, id := range sortedIDs(v.trails) {
-			t := v.trails[id]
-			if id.account != l.account || id.region != l.region || len(t.digests) == 0 {
-				continue
-			}
-			covered, owner = true, t
-			first, last := t.report.First, t.report.Last
-			if !first.IsZero() && l.at.After(first.Add(slack)) && l.at.Before(last.Add(-slack)) {
-				inside = true
-				break
-			}
-		}
-		switch {
-		case inside:
-			owner.find(OutcomeUnlistedLog, name, "no digest lists it: CloudTrail did not put it there, or another trail without validation did")
-		case !covered && v.wanted(l.at) && v.wanted(l.at.Add(time.Hour)):
-			v.of(trailID{account: l.account, region: l.region}).find(OutcomeMissingDigest, name, "there are log files of this account and region but no digests")
-		}
 	}
 }

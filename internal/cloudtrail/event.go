@@ -11,6 +11,10 @@ const (
 	SourceTrail = "cloudtrail.amazonaws.com"
 	SourceS3    = "s3.amazonaws.com"
 	SourceVault = "vault.cardea" // Name is the operation of the audit entry: "card.retrieve"
+
+	// SourceDigests is of what was found to be wrong with CloudTrail's digests: Name is
+	// the Outcome, Principal the trail, SourceName the object, ErrorMessage a sentence.
+	SourceDigests = "digests.cardea"
 )
 
 // Event is what reports and detection need of a record, whichever log it is from

@@ -11,6 +11,7 @@ import (
 	"iter"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"time"
@@ -105,19 +106,55 @@ type bucketObjects struct {
 
 // List implements cloudtrail.Objects.
 func (b bucketObjects) List(ctx context.Context, prefix string) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) { b.list(ctx, prefix, "", yield) }
+}
+
+// list reports whether there may be more.
+func (b bucketObjects) list(ctx context.Context, prefix, after string, yield func(string, error) bool) bool {
+	in := &s3.ListObjectsV2Input{Bucket: &b.bucket, Prefix: &prefix}
+	if after != "" {
+		in.StartAfter = &after
+	}
+	pages := s3.NewListObjectsV2Paginator(b.s3, in)
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			yield("", fmt.Errorf("list s3://%s/%s: %w", b.bucket, prefix, err))
+			return false
+		}
+		for _, o := range page.Contents {
+			if !yield(aws.ToString(o.Key), nil) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// trailFolder is what holds the log files, or the digests, of one account and region.
+var trailFolder = regexp.MustCompile(`(?:^|/)AWSLogs/(?:o-[a-z0-9]+/)?([0-9]{12})/CloudTrail(?:-Digest)?/([a-z0-9-]+)/$`)
+
+// toTrailFolder is what leads to one.
+var toTrailFolder = regexp.MustCompile(`(?:^|/)AWSLogs/(?:o-[a-z0-9]+/)?(?:[0-9]{12}/(?:CloudTrail(?:-Digest)?/(?:[a-z0-9-]+/)?)?)?$`)
+
+// ListSince implements cloudtrail.RecentObjects: of CloudTrail's folders, whose names
+// begin with the day, only the days since then are listed. A trail of years is not
+// listed again each hour.
+func (b bucketObjects) ListSince(ctx context.Context, prefix string, since time.Time) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
-		pages := s3.NewListObjectsV2Paginator(b.s3, &s3.ListObjectsV2Input{Bucket: &b.bucket, Prefix: &prefix})
-		for pages.HasMorePages() {
-			page, err := pages.NextPage(ctx)
-			if err != nil {
-				yield("", fmt.Errorf("list s3://%s/%s: %w", b.bucket, prefix, err))
+		folders, err := walkFolders(ctx, b.s3, b.bucket, prefix, trailFolder, toTrailFolder)
+		if err != nil {
+			yield("", err)
+			return
+		}
+		day := since.UTC().Add(-24 * time.Hour).Format("2006/01/02")
+		for _, folder := range folders {
+			if !b.list(ctx, folder, folder+day, yield) {
 				return
 			}
-			for _, o := range page.Contents {
-				if !yield(aws.ToString(o.Key), nil) {
-					return
-				}
-			}
+		}
+		if len(folders) == 0 {
+			b.list(ctx, prefix, "", yield)
 		}
 	}
 }

@@ -80,7 +80,7 @@ const minute = "20060102T1504Z"
 
 func (l *bucketLister) more(ctx context.Context, done func(file) bool) ([]file, error) {
 	if l.prefixes == nil {
-		found, err := l.find(ctx, l.o.Prefix)
+		found, err := walkFolders(ctx, l.s3, l.o.Bucket, l.o.Prefix, trailPrefix, wayThere)
 		if err != nil {
 			return nil, err
 		}
@@ -122,21 +122,22 @@ func (l *bucketLister) more(ctx context.Context, done func(file) bool) ([]file, 
 	return list, io.EOF
 }
 
-// find gives the prefixes of all accounts and regions below one.
-func (l *bucketLister) find(ctx context.Context, prefix string) ([]string, error) {
-	if trailPrefix.MatchString(prefix) {
+// walkFolders gives the prefixes below one that a pattern is of, by way of those
+// that lead there.
+func walkFolders(ctx context.Context, client *s3.Client, bucket, prefix string, wanted, way *regexp.Regexp) ([]string, error) {
+	if wanted.MatchString(prefix) {
 		return []string{prefix}, nil
 	}
 	var found []string
-	pages := s3.NewListObjectsV2Paginator(l.s3, &s3.ListObjectsV2Input{Bucket: &l.o.Bucket, Prefix: &prefix, Delimiter: aws.String("/")})
+	pages := s3.NewListObjectsV2Paginator(client, &s3.ListObjectsV2Input{Bucket: &bucket, Prefix: &prefix, Delimiter: aws.String("/")})
 	for pages.HasMorePages() {
 		page, err := pages.NextPage(ctx)
 		if err != nil {
-			return nil, fmt.Errorf("list s3://%s/%s: %w", l.o.Bucket, prefix, err)
+			return nil, fmt.Errorf("list s3://%s/%s: %w", bucket, prefix, err)
 		}
 		for _, p := range page.CommonPrefixes {
-			if below := aws.ToString(p.Prefix); wayThere.MatchString(below) {
-				more, err := l.find(ctx, below)
+			if below := aws.ToString(p.Prefix); way.MatchString(below) {
+				more, err := walkFolders(ctx, client, bucket, below, wanted, way)
 				if err != nil {
 					return nil, err
 				}

@@ -34,7 +34,8 @@ type Detector struct {
 	newest int64 // latest time seen, Unix minutes
 	closed int64 // the last minute that was closed
 	begun  bool
-	over   bool // a limit was met in an open minute
+	over   bool   // a limit was met in an open minute
+	caller []byte // see SetNote
 
 	state state
 	out   []Alert
@@ -90,6 +91,16 @@ func New(o Options) (*Detector, error) {
 // Stats tells how much was seen.
 func (d *Detector) Stats() Stats { return d.stats }
 
+// SetNote gives the detector something of its caller's to keep with its memory:
+// what must be written in the same step, such as what of a source it has seen.
+func (d *Detector) SetNote(note []byte) { d.caller = note }
+
+// Note is what SetNote was given, also by the process that saved the memory.
+func (d *Detector) Note() []byte { return d.caller }
+
+// SetChanges replaces the approved changes.
+func (d *Detector) SetChanges(c *Changes) { d.changes = c }
+
 // Rules are the rules in force.
 func (d *Detector) Rules() *Rules { return d.rules }
 
@@ -99,6 +110,10 @@ func (d *Detector) Rules() *Rules { return d.rules }
 func (d *Detector) Observe(e *cloudtrail.Event) []Alert {
 	d.out = d.out[:0]
 	d.stats.Events++
+	if e.Source == cloudtrail.SourceDigests { // about the log, nobody's behaviour
+		d.digest(e)
+		return d.out
+	}
 	at := e.Time.UnixNano()
 	n := floorDiv(at, int64(time.Minute))
 	if !d.begun {

@@ -33,6 +33,7 @@ type savedState struct {
 	Stats          Stats
 	State          state
 	Open           []savedMinute
+	Note           []byte
 }
 
 type savedMinute struct {
@@ -99,7 +100,7 @@ type savedLog struct {
 // Snapshot writes all that the detector remembers, open windows too. A detector
 // restored from it goes on as this one would.
 func (d *Detector) Snapshot(w io.Writer) error {
-	s := savedState{Rules: d.rules.hash, Newest: d.newest, Closed: d.closed, Begun: d.begun, Over: d.over, Stats: d.stats, State: d.state}
+	s := savedState{Rules: d.rules.hash, Newest: d.newest, Closed: d.closed, Begun: d.begun, Over: d.over, Stats: d.stats, State: d.state, Note: d.caller}
 	for _, m := range d.open {
 		s.Open = append(s.Open, saveMinute(m))
 	}
@@ -181,7 +182,7 @@ func Restore(r io.Reader, o Options) (*Detector, error) {
 	if err := gob.NewDecoder(io.LimitReader(zip, maxState)).Decode(&s); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrState, err)
 	}
-	d.newest, d.closed, d.begun, d.over, d.stats = s.Newest, s.Closed, s.Begun, s.Over, s.Stats
+	d.newest, d.closed, d.begun, d.over, d.stats, d.caller = s.Newest, s.Closed, s.Begun, s.Over, s.Stats, s.Note
 	d.state.take(&s.State)
 	for i := range s.Open {
 		d.open = append(d.open, d.restoreMinute(&s.Open[i]))
