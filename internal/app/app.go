@@ -133,14 +133,20 @@ func (a *App) Run(ctx context.Context) error {
 		return err
 	}
 	g.Go(func() error { return a.ops.Serve(gctx) })
-	if a.vault != nil {
-		a.vault.run(gctx, g)
+	// The vault may need keys of the key service for the last requests that it
+	// accepted: the key service stops only when they are answered.
+	behind, stopBehind := context.WithCancel(context.WithoutCancel(gctx))
+	defer stopBehind()
+	if a.vault == nil {
+		defer context.AfterFunc(gctx, stopBehind)()
+	} else {
+		a.vault.run(gctx, g, stopBehind)
 		g.Go(func() error { a.vault.sweep(gctx); return nil })
 		g.Go(func() error { a.vault.keyAdmin.Run(gctx); return nil })
 		g.Go(func() error { return a.vault.admin.Serve(gctx) })
 	}
 	if a.keys != nil {
-		a.keys.run(gctx, g)
+		a.keys.run(behind, g)
 	}
 	err := g.Wait()
 	for _, n := range a.nodes() {

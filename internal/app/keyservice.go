@@ -118,7 +118,7 @@ func (k *KeyService) Identities() *identity.Service { return k.identities }
 
 // run serves and lets time pass for keys and sessions until ctx ends.
 func (k *KeyService) run(ctx context.Context, g *errgroup.Group) {
-	k.Node.run(ctx, g)
+	k.Node.run(ctx, g, func() {})
 	g.Go(func() error { k.identities.RunJobs(ctx); return nil })
 	g.Go(func() error { k.kms.RunJobs(ctx); return nil })
 	g.Go(func() error { return k.admin.Serve(ctx) })

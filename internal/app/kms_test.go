@@ -14,17 +14,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/credentials"
 	awskms "github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 
-	"cardea/internal/adminapi"
 	"cardea/internal/config"
 	"cardea/internal/custodian"
 	"cardea/internal/httpd"
 	"cardea/internal/iam"
-	"cardea/internal/identity"
 	"cardea/internal/secret"
 	"cardea/internal/vault"
 )
@@ -90,24 +86,7 @@ func keyService(t *testing.T) (url string, admin *awskms.Client) {
 	cfg.KeyService.Listen, cfg.KeyService.Regions, cfg.KeyService.AdminSocket = "127.0.0.1:0", []string{kmsRegion}, filepath.Join(sockets, "s")
 	cfg.KeyService.RootKeyFile, cfg.KeyService.RootKey, cfg.KeyService.InsecureRootKeyWithoutCustodians = "not read again", secret.Random(32), true
 	a, _ := start(t, cfg, time.Now)
-	var b identity.Bootstrapped
-	client := adminapi.NewClient(cfg.KeyService.AdminSocket)
-	for { // until it listens
-		in := &identity.BootstrapInput{Account: identity.CreateAccountInput{ID: "111122223333"}}
-		if err := client.Call(t.Context(), "identity/Bootstrap", in, &b); err == nil {
-			break
-		} else if t.Context().Err() != nil || !strings.Contains(err.Error(), "connect") {
-			t.Fatal(err)
-		}
-	}
-	creds := aws.Credentials{AccessKeyID: b.Key.ID, SecretAccessKey: string(b.Key.Secret.Expose())}
-	t.Setenv("AWS_ACCESS_KEY_ID", creds.AccessKeyID)
-	t.Setenv("AWS_SECRET_ACCESS_KEY", creds.SecretAccessKey)
-	t.Setenv("AWS_EC2_METADATA_DISABLED", "true")
-	return a.Keys().URL(), awskms.New(awskms.Options{
-		BaseEndpoint: aws.String(a.Keys().URL()), Region: kmsRegion, Retryer: aws.NopRetryer{},
-		Credentials: credentials.StaticCredentialsProvider{Value: creds},
-	})
+	return a.Keys().URL(), bootstrap(t, a, cfg.KeyService.AdminSocket)
 }
 
 func makeKey(t *testing.T, admin *awskms.Client, in *awskms.CreateKeyInput) string {

@@ -156,9 +156,13 @@ func (n *Node) closed(ctx context.Context) error {
 	return nil
 }
 
-// run serves until ctx ends, in goroutines of g.
-func (n *Node) run(ctx context.Context, g *errgroup.Group) {
-	g.Go(func() error { return n.server.Serve(ctx) })
+// run serves until ctx ends, in goroutines of g. It calls served when the last
+// request was answered.
+func (n *Node) run(ctx context.Context, g *errgroup.Group, served func()) {
+	g.Go(func() error {
+		defer served()
+		return n.server.Serve(ctx)
+	})
 	g.Go(func() error { n.tidy(ctx); return nil })
 	g.Go(func() error {
 		select {
