@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"cardea/internal/vault"
 )
@@ -37,4 +38,17 @@ func (j journal) perform(ctx context.Context, p *Process, must bool, op *vault.O
 	}
 	err = tool.Gate.Perform(ctx, operator(p), op, t, key, act)
 	return errors.Join(err, tool.Close())
+}
+
+// performLong is perform for work that takes long and goes on after it was cut off. It
+// records before anything is done what will be, so that what a killed run left is
+// explained; other commands are not kept from the log meanwhile.
+func (j journal) performLong(ctx context.Context, p *Process, op *vault.Operation, key, intent string, act func() (result, detail string, err error)) error {
+	if err := j.perform(ctx, p, true, op, vault.Target{}, key, func() (string, string, error) { return "begun", intent, nil }); err != nil {
+		return err
+	}
+	result, detail, done := act()
+	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute) // what was done is recorded also when it was interrupted
+	defer cancel()
+	return j.perform(end, p, true, op, vault.Target{}, key, func() (string, string, error) { return result, detail, done })
 }

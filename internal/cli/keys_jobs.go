@@ -392,26 +392,11 @@ func (v *runningVault) begin(ctx context.Context, p *Process, o output, wait boo
 
 // watch shows a job until it has ended, and how it ended.
 func (v *runningVault) watch(ctx context.Context, p *Process, o output, id string) error {
-	w := &jobWatch{p: p}
-	defer w.clear()
-	var j adminapi.Job
-	for {
-		j = adminapi.Job{} // what is not in the next answer is not so any more
-		if err := v.call(ctx, "vault/Job", &adminapi.JobID{ID: id}, &j); err != nil {
-			return err
-		}
-		if j.Ended() {
-			break
-		}
-		w.show(&j)
-		if err := p.sleep(ctx, 500*time.Millisecond); err != nil {
-			w.clear()
-			fmt.Fprintf(p.Stderr, "job %s goes on without this command: 'cardea keys wait %s' watches it again\n", id, id)
-			return err
-		}
+	j, err := v.follow(ctx, p, id)
+	if err != nil {
+		return err
 	}
-	w.clear()
-	err := o.print(p.Stdout, &j, func(out io.Writer) error {
+	err = o.print(p.Stdout, j, func(out io.Writer) error {
 		return fields(out, []string{"job", j.ID}, []string{"state", string(j.State)}, []string{"moved", strconv.FormatInt(j.Moved, 10)},
 			[]string{"verified", strconv.FormatInt(j.Verified, 10)}, []string{"bad", strconv.FormatInt(j.Bad, 10)}, []string{"took", j.Done.Sub(j.Created).Round(time.Millisecond).String()})
 	})
@@ -419,6 +404,27 @@ func (v *runningVault) watch(ctx context.Context, p *Process, o output, id strin
 		err = errors.New(printable(j.Error))
 	}
 	return err
+}
+
+// follow shows how far a job is until it has ended, well or not.
+func (v *runningVault) follow(ctx context.Context, p *Process, id string) (*adminapi.Job, error) {
+	w := &jobWatch{p: p}
+	defer w.clear()
+	for {
+		var j adminapi.Job // anew: what is not in the next answer is not so any more
+		if err := v.call(ctx, "vault/Job", &adminapi.JobID{ID: id}, &j); err != nil {
+			return nil, err
+		}
+		if j.Ended() {
+			return &j, nil
+		}
+		w.show(&j)
+		if err := p.sleep(ctx, 500*time.Millisecond); err != nil {
+			w.clear()
+			fmt.Fprintf(p.Stderr, "job %s goes on without this command: 'cardea keys wait %s' watches it again\n", id, id)
+			return nil, err
+		}
+	}
 }
 
 // jobWatch is what is shown of a job: a bar on a terminal, else a line when

@@ -12,27 +12,20 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awskms "github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
+
+	"cardea/internal/vault"
 )
 
 // Data is what is under keys of a key service and can be moved from one to another:
 // the records of a vault.
 type Data interface {
-	// Under tells what is under a key, named by ARN: what would be lost with it.
-	Under(ctx context.Context, key string) ([]Holding, error)
+	// Under gives the keys that are under a key of the key service, named by ARN, and
+	// are in use or have records, counted: what would be lost with it.
+	Under(ctx context.Context, key string) ([]vault.KeyInfo, error)
 	// Move moves what a tenant has under a key under another, opens all of it there,
 	// and waits for the end. It may be called again after it was cut off. Its error
 	// wraps ErrConfigure if the vault does not use the other key yet.
 	Move(ctx context.Context, tenant, from, to string) (Moved, error)
-}
-
-// Holding is a key of the vault that is under a key of the key service.
-type Holding struct {
-	Tenant  string `json:"tenant"`
-	Key     string `json:"key"`
-	Version uint32 `json:"version"`
-	Purpose string `json:"purpose"`
-	State   string `json:"state"`
-	Records int64  `json:"records"`
 }
 
 // Moved is what was moved of a tenant.
@@ -46,20 +39,20 @@ type Moved struct {
 // ErrConfigure says that the vault's configuration must name the new key first.
 var ErrConfigure = errors.New("the vault is not configured for the new key")
 
-// tenantsOf are the tenants of holdings, sorted.
-func tenantsOf(under []Holding) []string {
+// holders are the tenants of keys, sorted.
+func holders(under []vault.KeyInfo) []string {
 	all := map[string]bool{}
-	for _, h := range under {
-		all[h.Tenant] = true
+	for _, k := range under {
+		all[k.Tenant] = true
 	}
 	return slices.Sorted(maps.Keys(all))
 }
 
-// HoldingsText names holdings to a person.
-func HoldingsText(under []Holding) string {
+// underText names keys of the vault to a person.
+func underText(under []vault.KeyInfo) string {
 	var all []string
-	for _, h := range under {
-		all = append(all, fmt.Sprintf("%s key %s version %d of tenant %s (%s, %d records)", h.Purpose, h.Key, h.Version, h.Tenant, h.State, h.Records))
+	for _, k := range under {
+		all = append(all, fmt.Sprintf("%s key %s version %d of tenant %s (%s, %d records)", k.Purpose, k.ID, k.Version, k.Tenant, k.State, k.Records))
 	}
 	return strings.Join(all, "; ")
 }
@@ -218,7 +211,7 @@ func (r *Rotator) moveData(ctx context.Context, x *Rotation) error {
 	if err != nil {
 		return fmt.Errorf("what is under the old key: %w", err)
 	}
-	for _, t := range tenantsOf(under) {
+	for _, t := range holders(under) {
 		m, err := r.Data.Move(ctx, t, x.Key, x.NewKey)
 		if err != nil {
 			return fmt.Errorf("move data of tenant %s: %w", t, err)
@@ -257,7 +250,7 @@ func (r *Rotator) leaveOld(ctx context.Context, k *Key, x *Rotation, finished ti
 		return nil
 	}
 	if len(x.Left) > 0 {
-		return fmt.Errorf("disable-old: %w: %s", ErrInUse, HoldingsText(x.Left))
+		return fmt.Errorf("disable-old: %w: %s", ErrInUse, underText(x.Left))
 	}
 	if u := k.LastUse; u != nil && !finished.IsZero() && u.Time.After(finished.Add(time.Minute)) && !r.UseChecked {
 		return fmt.Errorf("disable-old: %w: %s on %s, after all was moved: find out in CloudTrail who uses it, then give --use-checked", ErrInUse, u.Operation, u.Time.Format(time.RFC3339))
@@ -294,9 +287,9 @@ func (r *Rotator) next(ctx context.Context, k *Key, x *Rotation) error {
 	}
 	switch {
 	case len(x.Left) > 0:
-		add("the old key is still needed for what cannot be moved: %s", HoldingsText(x.Left))
+		add("the old key is still needed for what cannot be moved: %s", underText(x.Left))
 	case !(Journal{Steps: &x.Steps}).Did("disable-old") && k.State == types.KeyStateEnabled:
-		add("what applications outside the vault have under the old key: encrypt or sign it anew, such as files by 'cardea rewrap'; when nothing needs it, run this again with --disable-old")
+		add("what applications outside the vault have under the old key: encrypt or sign it anew, such as files by 'cardea rewrap'; when nothing needs it, also no backup, run this again with --disable-old")
 	default:
 		add("the old key is disabled: after a time in which nothing missed it, have two others approve its destruction: 'cardea approval request --operation key.schedule-deletion --target %s --param window=30', then 'cardea keys schedule-deletion --key-id %s'", x.Key, x.Key)
 	}

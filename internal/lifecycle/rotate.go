@@ -8,6 +8,8 @@ import (
 
 	awskms "github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
+
+	"cardea/internal/vault"
 )
 
 // The ways to rotate.
@@ -29,24 +31,24 @@ var (
 // Rotation is how far the rotation of a key is, and its report. It has no secrets:
 // of values under the key only digests are kept.
 type Rotation struct {
-	Key         string     `json:"key"` // ARN
-	Spec        string     `json:"spec"`
-	Usage       string     `json:"usage"`
-	Origin      string     `json:"origin"`
-	Method      string     `json:"method"`
-	Started     time.Time  `json:"started"`
-	Finished    time.Time  `json:"finished,omitzero"`  // the new key or material serves, all data of the vault is under it
-	Material    string     `json:"material,omitempty"` // before; not every key service tells it
-	NewMaterial string     `json:"new_material,omitempty"`
-	Turns       int        `json:"rotations_before,omitempty"` // how many were in its list
-	NewKey      string     `json:"new_key,omitempty"`          // ARN
-	Aliases     []string   `json:"aliases,omitempty"`          // that named it
-	Probe       *Probe     `json:"probe,omitempty"`
-	Data        []Moved    `json:"data,omitempty"`
-	Left        []Holding  `json:"left,omitempty"` // still under the old key
-	Deletion    time.Time  `json:"deletion,omitzero"`
-	Steps       []DoneStep `json:"steps"`
-	Next        []string   `json:"next,omitempty"` // what people must still do
+	Key         string          `json:"key"` // ARN
+	Spec        string          `json:"spec"`
+	Usage       string          `json:"usage"`
+	Origin      string          `json:"origin"`
+	Method      string          `json:"method"`
+	Started     time.Time       `json:"started"`
+	Finished    time.Time       `json:"finished,omitzero"`  // the new key or material serves, all data of the vault is under it
+	Material    string          `json:"material,omitempty"` // before; not every key service tells it
+	NewMaterial string          `json:"new_material,omitempty"`
+	Turns       int             `json:"rotations_before,omitempty"` // how many were in its list
+	NewKey      string          `json:"new_key,omitempty"`          // ARN
+	Aliases     []string        `json:"aliases,omitempty"`          // that named it
+	Probe       *Probe          `json:"probe,omitempty"`
+	Data        []Moved         `json:"data,omitempty"`
+	Left        []vault.KeyInfo `json:"left,omitempty"` // keys of the vault that are still under the old key
+	Deletion    time.Time       `json:"deletion,omitzero"`
+	Steps       []DoneStep      `json:"steps"`
+	Next        []string        `json:"next,omitempty"` // what people must still do
 }
 
 // Rotator rotates keys. It is for one caller at a time.
@@ -194,7 +196,7 @@ func (r *Rotator) onDemand(ctx context.Context, k *Key, x *Rotation) error {
 		return err
 	}
 	x.Next = nil
-	for _, t := range tenantsOf(under) {
+	for _, t := range holders(under) {
 		x.Next = append(x.Next, fmt.Sprintf("tenant %s of the vault has keys under older material, which opens them as before: 'cardea keys rotate --tenant %s' makes new ones and moves its records", t, t))
 	}
 	return nil
