@@ -82,6 +82,9 @@ func (b *bundleWriter) log(ctx context.Context, src Source, origin string) error
 		return errors.New("no log has this origin or size")
 	}
 	b.line("log %s %d %s", origin, h.head.Size, h.head.Root)
+	if err := b.prunings(ctx, src, h); err != nil {
+		return fmt.Errorf("prunings: %w", err)
+	}
 	if err := b.checkpoints(ctx, src, h); err != nil {
 		return fmt.Errorf("checkpoints: %w", err)
 	}
@@ -101,6 +104,21 @@ func leave(ctx context.Context, h *horizon, size int64) (bool, error) {
 		return false, nil
 	}
 	return h.grew(ctx, size)
+}
+
+func (b *bundleWriter) prunings(ctx context.Context, src Source, h *horizon) error {
+	for signed, err := range src.Prunings(ctx, h.origin) {
+		if err != nil {
+			return err
+		}
+		if len(signed) > MaxCheckpoint {
+			return fmt.Errorf("one has %d bytes", len(signed))
+		}
+		if err := b.body("prune", signed); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (b *bundleWriter) checkpoints(ctx context.Context, src Source, h *horizon) error {

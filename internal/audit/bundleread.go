@@ -22,10 +22,12 @@ type Bundle struct {
 
 // bundleLog is where in the file the parts of a log are.
 type bundleLog struct {
-	origin                       string
-	head                         Head
+	origin   string
+	head     Head
+	prunings part
+	marks    []mark // some segments, ascending, to begin at
+
 	checkpoints, tiles, segments part
-	marks                        []mark // some segments, ascending, to begin at
 }
 
 type part struct{ from, to int64 }
@@ -73,14 +75,14 @@ func (b *Bundle) place(s *bundleScanner, at int64, it item) error {
 			return s.bad(at, "too many logs, or not in order")
 		}
 		here := part{s.at, s.at}
-		b.logs = append(b.logs, bundleLog{origin: it.origin, head: it.head, checkpoints: here, tiles: here, segments: here})
+		b.logs = append(b.logs, bundleLog{origin: it.origin, head: it.head, prunings: here, checkpoints: here, tiles: here, segments: here})
 		return nil
 	}
 	if len(b.logs) == 0 {
 		return s.bad(at, "something of no log")
 	}
 	l := &b.logs[len(b.logs)-1]
-	parts := []*part{itemCheckpoint: &l.checkpoints, itemTile: &l.tiles, itemSegment: &l.segments}
+	parts := []*part{itemPruning: &l.prunings, itemCheckpoint: &l.checkpoints, itemTile: &l.tiles, itemSegment: &l.segments}
 	for _, later := range parts[it.kind+1:] {
 		if later.to > later.from {
 			return s.bad(at, "parts out of order")
@@ -150,8 +152,17 @@ func (b *Bundle) Tiles(ctx context.Context, origin string) iter.Seq2[Tile, error
 
 // Checkpoints implements Source.
 func (b *Bundle) Checkpoints(ctx context.Context, origin string) iter.Seq2[[]byte, error] {
+	return b.notes(ctx, b.log(origin).checkpoints)
+}
+
+// Prunings implements Source.
+func (b *Bundle) Prunings(ctx context.Context, origin string) iter.Seq2[[]byte, error] {
+	return b.notes(ctx, b.log(origin).prunings)
+}
+
+func (b *Bundle) notes(ctx context.Context, p part) iter.Seq2[[]byte, error] {
 	return func(yield func([]byte, error) bool) {
-		for it, err := range b.items(ctx, b.log(origin).checkpoints) {
+		for it, err := range b.items(ctx, p) {
 			if !yield(it.body, err) {
 				return
 			}
@@ -182,9 +193,10 @@ func (b *Bundle) items(ctx context.Context, p part) iter.Seq2[item, error] {
 
 type itemKind int
 
-// Kinds of typed lines. The first three in the order in which a log has them.
+// Kinds of typed lines. The first four in the order in which a log has them.
 const (
-	itemCheckpoint itemKind = iota
+	itemPruning itemKind = iota
+	itemCheckpoint
 	itemTile
 	itemSegment
 	itemLog
@@ -199,7 +211,7 @@ type item struct {
 	tile    Tile
 	segment Segment // without its body
 	count   int     // of logs
-	body    []byte  // of a checkpoint or segment
+	body    []byte  // of a note or segment
 }
 
 // bundleScanner reads items and counts bytes.
@@ -243,7 +255,7 @@ func (s *bundleScanner) item() (item, error) {
 	if !ok {
 		return item{}, s.bad(at, "not a typed line")
 	}
-	if it.kind != itemCheckpoint && it.kind != itemSegment {
+	if it.kind != itemPruning && it.kind != itemCheckpoint && it.kind != itemSegment {
 		return it, nil
 	}
 	if s.bodies {
@@ -274,8 +286,10 @@ func parseItem(fields []string) (it item, size int, ok bool) {
 		root, err := parseRoot(fields[3])
 		it.head.Root = root
 		return it, 0, ok && valid && err == nil
-	case len(fields) == 2 && fields[0] == "checkpoint":
-		it.kind = itemCheckpoint
+	case len(fields) == 2 && (fields[0] == "checkpoint" || fields[0] == "prune"):
+		if it.kind = itemCheckpoint; fields[0] == "prune" {
+			it.kind = itemPruning
+		}
 		n := number(1)
 		return it, int(n), ok && n <= MaxCheckpoint
 	case len(fields) == 4 && fields[0] == "tile":

@@ -81,6 +81,7 @@ type differ struct {
 	tree   *Tree // of the tiles, continued by the entries after the last
 	points *points
 	head   Head
+	hashed int64 // entries that were pruned: only tiles have them
 	diff   diff
 }
 
@@ -93,7 +94,7 @@ func (l *logVerifier) diff(ctx context.Context, node string) (*diff, error) {
 	defer stopFound()
 	points := newPoints(ctx, l.src, l.report.Origin, l.keys, l.o.AllowUnsigned, l.kept, func(Kind, int64, string) {})
 	defer points.stop()
-	d := &differ{logged: logged, found: found, tree: NewTree(), points: points, head: l.horizon.head}
+	d := &differ{logged: logged, found: found, tree: NewTree(), points: points, head: l.horizon.head, hashed: l.hashed}
 	if err := d.run(); err != nil {
 		return nil, err
 	}
@@ -101,6 +102,14 @@ func (l *logVerifier) diff(ctx context.Context, node string) (*diff, error) {
 }
 
 func (d *differ) run() error {
+	for left := d.hashed; left > 0; left = d.hashed - d.tree.Size() {
+		if err := d.logged.fill(1); err != nil || len(d.logged.ahead) == 0 {
+			return err
+		}
+		if err := d.pass(d.logged.take(int(min(left, int64(len(d.logged.ahead)))))); err != nil {
+			return err
+		}
+	}
 	for {
 		if err := d.fill(1); err != nil {
 			return err
@@ -272,11 +281,7 @@ func (l *logVerifier) tileHashes(ctx context.Context) iter.Seq2[[]tlog.Hash, err
 			if t.Level != 0 || t.Index != next || len(t.Data) != TileBytes {
 				return
 			}
-			hashes := make([]tlog.Hash, TileWidth)
-			for i := range hashes {
-				hashes[i] = tlog.Hash(t.Data[i*tlog.HashSize:])
-			}
-			if !yield(hashes, nil) {
+			if !yield(hashesOf(t), nil) {
 				return
 			}
 			next++
@@ -287,7 +292,7 @@ func (l *logVerifier) tileHashes(ctx context.Context) iter.Seq2[[]tlog.Hash, err
 // segmentsAgain gives the segments that the scan read.
 func (l *logVerifier) segmentsAgain(ctx context.Context) iter.Seq2[Segment, error] {
 	return func(yield func(Segment, error) bool) {
-		for s, err := range l.src.Segments(ctx, l.report.Origin, 0) {
+		for s, err := range l.stored(ctx) {
 			if err == nil && s.First >= l.horizon.head.Size || !yield(s, err) || err != nil {
 				return
 			}

@@ -16,6 +16,7 @@ type leaves struct {
 	hashes   []tlog.Hash
 	times    []time.Time // of each; zero if the entry is malformed
 	findings []Finding
+	prunings []prunedBy // recorded by them
 }
 
 // jobBytes is how much of the segments is hashed at a time by one worker.
@@ -114,10 +115,13 @@ func hashSegments(node string, checkToo bool, segments []Segment) leaves {
 			if !checkToo {
 				continue
 			}
-			at, _, err := r.read(line)
+			at, e, err := r.read(line)
 			if err != nil {
 				seq := s.First + int64(i)
 				l.findings = append(l.findings, Finding{Kind: KindMalformedEntry, Seq: seq, Count: 1, Message: fmt.Sprintf("entry %d: %v", seq, err)})
+			}
+			if e != nil && e.Op == OpLogPrune && e.Outcome == Allowed {
+				l.prunings = append(l.prunings, prunedBy{s.First + int64(i), e.Resource.Reference, e.Detail})
 			}
 			l.times = append(l.times, at)
 		}

@@ -62,8 +62,13 @@ func (l *logVerifier) judgeRoots(found []Finding) {
 		if l.badKept > l.good {
 			bad = min(bad, l.badKept)
 		}
-		l.report.find(KindEdited, l.good, bad-l.good, "%s: not, or not all, those that the signed checkpoint of %d entries is of; the tiles do not show which",
-			entries(l.good, bad-l.good), l.badStored)
+		if count := min(bad, l.hashed) - l.good; count > 0 {
+			l.report.find(KindTileMismatch, l.good, count, "%s: pruned, and the hashes in their tiles are not, or not all, those that the signed checkpoint of %d entries is of",
+				entries(l.good, count), l.badStored)
+		} else {
+			l.report.find(KindEdited, l.good, bad-l.good, "%s: not, or not all, those that the signed checkpoint of %d entries is of; the tiles do not show which",
+				entries(l.good, bad-l.good), l.badStored)
+		}
 		roots++
 	} else if bad >= 0 && bad <= l.good {
 		l.report.find(KindFork, 0, bad, "the checkpoints of %d and of %d entries are both signed, but of different logs", bad, l.good)

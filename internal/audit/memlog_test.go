@@ -21,6 +21,7 @@ type memLog struct {
 	segments    []Segment
 	tiles       []Tile
 	checkpoints [][]byte
+	prunings    [][]byte
 }
 
 // memSource is logs in memory. grow, if set, runs after the first Head.
@@ -28,6 +29,8 @@ type memSource struct {
 	logs []*memLog
 	grow func()
 	fail string // what cannot be read, "head"; after a second reading, "head 2"
+
+	meanwhile func() // if set, runs after the first entries of the first log were read
 
 	mu    sync.Mutex
 	reads map[string]int
@@ -101,11 +104,34 @@ func (m *memSource) Segments(_ context.Context, origin string, from int64) iter.
 	for from > 0 && len(all) > 0 && all[0].First+int64(all[0].Count) <= from {
 		all = all[1:]
 	}
-	return yieldAll(all, m.fails("segments"))
+	if fail := m.fails("segments"); m.meanwhile == nil || origin != m.logs[0].origin {
+		return yieldAll(all, fail)
+	}
+	return func(yield func(Segment, error) bool) {
+		for i, s := range all {
+			if !yield(s, nil) {
+				return
+			}
+			if i == 0 && m.meanwhile != nil {
+				m.meanwhile()
+				m.meanwhile = nil
+				for rest, err := range m.Segments(context.Background(), origin, s.First+1) {
+					if !yield(rest, err) {
+						return
+					}
+				}
+				return
+			}
+		}
+	}
 }
 
 func (m *memSource) Tiles(_ context.Context, origin string) iter.Seq2[Tile, error] {
 	return yieldAll(m.log(origin).tiles, m.fails("tiles"))
+}
+
+func (m *memSource) Prunings(_ context.Context, origin string) iter.Seq2[[]byte, error] {
+	return yieldAll(m.log(origin).prunings, m.fails("prunings"))
 }
 
 func (m *memSource) Checkpoints(_ context.Context, origin string) iter.Seq2[[]byte, error] {
@@ -219,6 +245,7 @@ func (l *memLog) clone() *memLog {
 	for _, b := range l.checkpoints {
 		c.checkpoints = append(c.checkpoints, bytes.Clone(b))
 	}
+	c.prunings = slices.Clone(l.prunings)
 	return &c
 }
 

@@ -24,6 +24,8 @@ const (
 	KindTileMismatch        Kind = "tile_mismatch"
 	KindHeadMismatch        Kind = "head_mismatch"
 	KindUnsigned            Kind = "unsigned"
+	KindPruning             Kind = "pruning"
+	KindArchiveMismatch     Kind = "archive_mismatch"
 	KindClock               Kind = "clock" // a note only
 )
 
@@ -58,11 +60,14 @@ type LogReport struct {
 	Entries      int64     `json:"entries"`
 	First        time.Time `json:"first,omitzero"` // times of the first and last entry
 	Last         time.Time `json:"last,omitzero"`
-	Root         string    `json:"root"`               // of the entries, base64
-	Checkpoints  int64     `json:"checkpoints"`        // trusted ones, stored and kept, that have the log's root
-	Signed       int64     `json:"signed"`             // entries that the last of them covers
-	SignedAt     time.Time `json:"signed_at,omitzero"` // when it says that it was signed
-	UnsignedTail int64     `json:"unsigned_tail"`      // entries after it
+	Root         string    `json:"root"`                  // of the entries, base64
+	Checkpoints  int64     `json:"checkpoints"`           // trusted ones, stored and kept, that have the log's root
+	Signed       int64     `json:"signed"`                // entries that the last of them covers
+	SignedAt     time.Time `json:"signed_at,omitzero"`    // when it says that it was signed
+	UnsignedTail int64     `json:"unsigned_tail"`         // entries after it
+	Pruned       int64     `json:"pruned,omitempty"`      // entries from 0 on that are not stored any more
+	PrunedAt     time.Time `json:"pruned_at,omitzero"`    // when that was last recorded, if the record holds
+	PrunedInto   string    `json:"pruned_into,omitempty"` // digest of the archive that has them
 	Findings     []Finding `json:"findings"`
 	Notes        []Finding `json:"notes"`
 	Omitted      int64     `json:"omitted,omitempty"` // findings and notes over the limit

@@ -39,6 +39,9 @@ type Source interface {
 	Tiles(ctx context.Context, origin string) iter.Seq2[Tile, error]
 	// Checkpoints gives the signed checkpoints ascending by size.
 	Checkpoints(ctx context.Context, origin string) iter.Seq2[[]byte, error]
+	// Prunings gives the signed notes of what was pruned of the log, ascending by To;
+	// see OpenPruning. The entries before are not among those that Segments gives.
+	Prunings(ctx context.Context, origin string) iter.Seq2[[]byte, error]
 }
 
 // horizon is the size up to which a log that may be growing is read.

@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,6 +32,8 @@ type VerifyOptions struct {
 	AllowUnsigned bool
 	// Kept are signed checkpoints that were kept outside of what is verified.
 	Kept [][]byte
+	// Archive has entries that were pruned; nil takes their hashes from the tiles.
+	Archive Archive
 	// Origins are the logs to verify; empty for all.
 	Origins []string
 	// Progress is told how many of all entries are done, on Verify's goroutine.
@@ -73,11 +76,14 @@ func Verify(ctx context.Context, src Source, o VerifyOptions) (Report, error) {
 
 	var logs []*logVerifier
 	var total int64
-	for _, origin := range expectedLogs(there, kept, o) {
-		l := &logVerifier{
+	begin := func(origin string) *logVerifier {
+		return &logVerifier{
 			src: src, keys: keys, o: &o, kept: kept[origin], missing: !slices.Contains(there, origin),
 			report: LogReport{Origin: origin, Findings: []Finding{}, Notes: []Finding{}}, badStored: -1, badKept: -1, beyond: -1,
 		}
+	}
+	for _, origin := range expectedLogs(there, kept, o) {
+		l := begin(origin)
 		logs = append(logs, l)
 		if l.missing {
 			continue
@@ -89,12 +95,45 @@ func Verify(ctx context.Context, src Source, o VerifyOptions) (Report, error) {
 	}
 	var report Report
 	var done int64
+	progress := func(n int64) {
+		if done += n; o.Progress != nil {
+			o.Progress(min(done, total), total)
+		}
+	}
+	meanwhile := false
+	for i, l := range logs {
+		err := l.verify(ctx, progress)
+		if errors.Is(err, errPrunedMeanwhile) {
+			meanwhile = true
+			again := begin(l.report.Origin)
+			again.horizon, again.again = l.horizon, true
+			l, logs[i] = again, again
+			err = l.verify(ctx, progress)
+		}
+		if err != nil {
+			return Report{}, fmt.Errorf("verify %s: %w", l.report.Origin, err)
+		}
+	}
+	// recorder gives a log that records a pruning, which may be none of those asked for,
+	// or have grown since it was read.
+	others := map[string]*logVerifier{}
+	recorder := func(origin string) (*logVerifier, error) {
+		if i := slices.IndexFunc(logs, func(l *logVerifier) bool { return l.report.Origin == origin }); i >= 0 && !meanwhile {
+			return logs[i], nil
+		}
+		if l, ok := others[origin]; ok || !slices.Contains(there, origin) {
+			return l, nil
+		}
+		l := begin(origin)
+		l.again = true
+		others[origin] = l
+		if l.horizon, err = newHorizon(ctx, src, origin); err != nil {
+			return nil, fmt.Errorf("read head of %s: %w", origin, err)
+		}
+		return l, l.verify(ctx, func(int64) {})
+	}
 	for _, l := range logs {
-		if err := l.verify(ctx, func(n int64) {
-			if done += n; o.Progress != nil {
-				o.Progress(done, total)
-			}
-		}); err != nil {
+		if err := l.judgePrunings(recorder); err != nil {
 			return Report{}, fmt.Errorf("verify %s: %w", l.report.Origin, err)
 		}
 		report.Logs = append(report.Logs, l.report)
@@ -148,6 +187,7 @@ type logVerifier struct {
 	kept    []Checkpoint
 	missing bool
 	report  LogReport
+	prefix
 
 	// Set by the goroutine that reads segments, read when it has ended.
 	gaps   []Finding // segments that do not follow each other
@@ -162,7 +202,9 @@ type logVerifier struct {
 	cutStored  int64 // size of the last that is beyond the log's end, or 0
 	cutKept    int64
 	tiles      tileCheck
-	orphans    bool // the entries from beyond on should not be there
+	orphans    bool       // the entries from beyond on should not be there
+	prunings   []prunedBy // entries of prunings, also of other logs
+	blind      bool       // the hashes of pruned entries are not there, so that nothing more can be said
 
 	// Times of entries.
 	latest        time.Time
@@ -180,7 +222,10 @@ func (l *logVerifier) verify(ctx context.Context, progress func(int64)) error {
 		l.report.find(KindMalformedEntry, 0, 0, "no node can have the log %q", origin)
 		return nil
 	}
-	if err := l.scan(ctx, node, progress); err != nil {
+	if err := l.openPrefix(ctx); err != nil {
+		return err
+	}
+	if err := l.scan(ctx, node, progress); err != nil || l.blind {
 		return err
 	}
 	return l.judge(ctx, node)
@@ -199,6 +244,10 @@ func (l *logVerifier) scan(ctx context.Context, node string, progress func(int64
 	if err := l.passPoints(points); err != nil {
 		return err
 	}
+	if whole, err := l.scanPrefix(ctx, points, progress); err != nil || !whole {
+		l.blind = !whole
+		return err
+	}
 	work := func(s []Segment) leaves { return hashSegments(node, true, s) }
 	for batch, err := range hashLeaves(ctx, l.segments(ctx), l.o.Workers, work) {
 		if err != nil {
@@ -213,13 +262,11 @@ func (l *logVerifier) scan(ctx context.Context, node string, progress func(int64
 		}
 		for i, h := range batch.hashes {
 			l.passTime(batch.times[i])
-			if err := l.tree.Append(h); err != nil {
-				return err
-			}
-			if err := l.passPoints(points); err != nil {
+			if err := l.append(h, points); err != nil {
 				return err
 			}
 		}
+		l.prunings = append(l.prunings, batch.prunings...)
 		if err := l.tiles.compare(l.tree.TakeTiles()); err != nil {
 			return err
 		}
@@ -241,8 +288,8 @@ func (l *logVerifier) segments(ctx context.Context) func(func(Segment, error) bo
 				l.gaps = append(l.gaps, Finding{Kind: kind, Seq: seq, Count: count, span: count + 1})
 			}
 		}
-		var next int64
-		for s, err := range l.src.Segments(ctx, l.report.Origin, 0) {
+		next := l.hashed
+		for s, err := range l.stored(ctx) {
 			if err != nil {
 				yield(Segment{}, err)
 				return
@@ -252,6 +299,10 @@ func (l *logVerifier) segments(ctx context.Context) func(func(Segment, error) bo
 				return
 			}
 			if s.First > next {
+				if pruned, err := l.prunedMeanwhile(ctx, s.First); pruned || err != nil {
+					yield(Segment{}, cmp.Or(err, errPrunedMeanwhile))
+					return
+				}
 				gap(KindDeleted, next, s.First-next)
 			} else if s.First < next {
 				gap(KindInserted, s.First, next-s.First)

@@ -22,6 +22,7 @@ type oneLog struct {
 	segments    []audit.Segment
 	tiles       []audit.Tile
 	checkpoints [][]byte
+	prunings    [][]byte
 	tree        *audit.Tree
 	signer      *audit.Signer
 	verifier    string
@@ -118,6 +119,16 @@ func (m *memLog) Tiles(_ context.Context, origin string) iter.Seq2[audit.Tile, e
 		slices.SortStableFunc(tiles, func(a, b audit.Tile) int { return a.Level - b.Level })
 		for _, x := range tiles {
 			if !yield(x, nil) {
+				return
+			}
+		}
+	}
+}
+
+func (m *memLog) Prunings(_ context.Context, origin string) iter.Seq2[[]byte, error] {
+	return func(yield func([]byte, error) bool) {
+		for _, p := range m.logs[origin].prunings {
+			if !yield(p, nil) {
 				return
 			}
 		}

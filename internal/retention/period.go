@@ -141,6 +141,11 @@ func (p *period) Checkpoints(ctx context.Context, origin string) iter.Seq2[[]byt
 	}
 }
 
+// Prunings implements audit.Source. A period is whole.
+func (p *period) Prunings(context.Context, string) iter.Seq2[[]byte, error] {
+	return func(func([]byte, error) bool) {}
+}
+
 // statedSize reads the size that a checkpoint states, whoever signed it.
 func statedSize(signed []byte) (int64, bool) {
 	c, err := audit.OpenCheckpoint(signed)

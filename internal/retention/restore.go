@@ -186,6 +186,11 @@ func (r *Restored) Checkpoints(ctx context.Context, origin string) iter.Seq2[[]b
 	}
 }
 
+// Prunings implements audit.Source.
+func (r *Restored) Prunings(context.Context, string) iter.Seq2[[]byte, error] {
+	return func(func([]byte, error) bool) {}
+}
+
 // verify verifies a log as the archive has it.
 func (a *Archive) verify(ctx context.Context, origin string, verifiers []string) (report audit.LogReport, err error) {
 	r, err := a.Restore(ctx, origin)

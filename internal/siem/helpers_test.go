@@ -124,6 +124,10 @@ func (m *memLog) Tiles(context.Context, string) iter.Seq2[audit.Tile, error] {
 	return func(func(audit.Tile, error) bool) {}
 }
 
+func (m *memLog) Prunings(context.Context, string) iter.Seq2[[]byte, error] {
+	return func(func([]byte, error) bool) {}
+}
+
 func (m *memLog) Checkpoints(context.Context, string) iter.Seq2[[]byte, error] {
 	m.mu.Lock()
 	defer m.mu.Unlock()

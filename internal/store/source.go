@@ -92,6 +92,23 @@ func (s *Store) Checkpoints(ctx context.Context, origin string) iter.Seq2[[]byte
 	}
 }
 
+// Prunings implements audit.Source.
+func (s *Store) Prunings(ctx context.Context, origin string) iter.Seq2[[]byte, error] {
+	return func(yield func([]byte, error) bool) {
+		upTo := int64(-1)
+		readPages(ctx, s, origin, checkpointsPage, yield, func(ctx context.Context, c session, log int64, add func([]byte)) error {
+			return c.query(ctx, func(scan scanFunc) error {
+				var note []byte
+				if err := scan(&upTo, &note); err != nil {
+					return err
+				}
+				add(note)
+				return nil
+			}, "SELECT up_to, note FROM audit_pruning WHERE log_id = $1 AND up_to > $2 ORDER BY up_to LIMIT $3", log, upTo, int64(checkpointsPage))
+		})
+	}
+}
+
 // readPages yields what read adds, page after page, until one is not full.
 func readPages[T any](ctx context.Context, s *Store, origin string, full int, yield func(T, error) bool,
 	read func(ctx context.Context, c session, log int64, add func(T)) error,
