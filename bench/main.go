@@ -26,6 +26,7 @@ type options struct {
 	databases string
 	quick     bool
 	files     filesOptions
+	audit     auditOptions
 
 	vaultKeys  bool // the vault's keys in a KMS, and changing them, alone
 	vaultParts string
@@ -54,6 +55,7 @@ func main() {
 	flag.IntVar(&o.kmsGrants, "kms-grants", 20_000, "grants in it")
 	large := flag.Bool("large", false, "100,000 keys and 1 million grants in the key service's large store")
 	o.files.flags()
+	o.audit.flags()
 	flag.Parse()
 	if o.quick {
 		o.rows, o.kmsKeys = 0, 0
@@ -145,6 +147,9 @@ func run(ctx context.Context, o options) error {
 	}
 	var r report
 	defer r.print()
+	if given("audit-entries") {
+		return measureAudit(ctx, o, &r, exe, dir)
+	}
 	if o.vaultKeys {
 		return measureVaultKeys(ctx, o, &r, exe, dir)
 	}
@@ -154,6 +159,9 @@ func run(ctx context.Context, o options) error {
 		}
 	}
 	if !o.keys {
+		if err := measureAudit(ctx, o, &r, exe, dir); err != nil {
+			return fmt.Errorf("audit log: %w", err)
+		}
 		if err := measureVault(ctx, o, &r, exe, dir); err != nil {
 			return err
 		}
