@@ -19,14 +19,14 @@ var layers = [][]string{
 	{"internal/pan", "internal/iam", "internal/ciphertext", "internal/keyspec", "internal/audit", "internal/httpd"},
 	{"internal/config", "internal/custodian", "internal/sigv4", "internal/cloudtrail", "internal/hyperswitch"},
 	{"internal/vault", "internal/kms", "internal/identity", "internal/kmsclient", "internal/collect", "internal/detect", "internal/ceremony", "internal/approval"},
-	{"internal/keymanager", "internal/store", "internal/store/lockerdb", "internal/lockerapi", "internal/kmsapi", "internal/adminapi", "internal/hsm/soft", "internal/hsm/pkcs11", "internal/siem", "internal/fileenc", "internal/lifecycle", "internal/retention"},
+	{"internal/keymanager", "internal/store", "internal/store/lockerdb", "internal/lockerapi", "internal/kmsapi", "internal/adminapi", "internal/hsm/soft", "internal/hsm/pkcs11", "internal/siem", "internal/fileenc", "internal/lifecycle", "internal/retention", "internal/watch"},
 	{"internal/app"},
 	{"internal/cli"},
 	{"cmd/cardea"},
 }
 
 // testOnly are packages that only tests and benchmarks use; their own imports are free.
-var testOnly = []string{"internal/bubble", "internal/store/storetest", "internal/vault/vaulttest", "internal/kms/kmstest", "internal/identity/identitytest", "internal/hsm/hsmtest", "internal/apptest", "internal/kmsclient/faultproxy", "internal/detect/traffic", "deploy/terraform/moduletest", "bench"}
+var testOnly = []string{"internal/bubble", "internal/store/storetest", "internal/vault/vaulttest", "internal/kms/kmstest", "internal/identity/identitytest", "internal/hsm/hsmtest", "internal/apptest", "internal/kmsclient/faultproxy", "internal/awstest", "internal/detect/traffic", "deploy/terraform/moduletest", "bench"}
 
 // forbidden are imports that would put a concern into the wrong layer.
 var forbidden = map[string][]string{

@@ -1,23 +1,14 @@
 package cli
 
 import (
-	"bytes"
-	"compress/gzip"
-	"crypto"
-	"crypto/rand"
-	"crypto/rsa"
-	"crypto/sha256"
-	"crypto/x509"
-	"encoding/base64"
-	"encoding/hex"
 	"encoding/json"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"cardea/internal/awstest"
 	"cardea/internal/cloudtrail"
 )
 
@@ -25,74 +16,13 @@ import (
 // and the file with the public key that signed it.
 func trailCopy(t *testing.T) (dir, keys string, now func() time.Time) {
 	t.Helper()
-	dir = t.TempDir()
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
+	tr := awstest.NewTrail(t, time.Date(2026, 11, 20, 8, 0, 0, 0, time.UTC), "logs", "p/", nil, nil, nil)
+	dir, keys = t.TempDir(), filepath.Join(t.TempDir(), "keys.json")
+	tr.WriteTo(t, dir)
+	if err := os.WriteFile(keys, []byte(tr.Keys), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	der := x509.MarshalPKCS1PublicKey(&key.PublicKey)
-	put := func(name, content string, packed bool) string {
-		var b bytes.Buffer
-		if packed {
-			z := gzip.NewWriter(&b)
-			if _, err := z.Write([]byte(content)); err != nil {
-				t.Fatal(err)
-			}
-			z.Close()
-		} else {
-			b.WriteString(content)
-		}
-		path := filepath.Join(dir, filepath.FromSlash(name))
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, b.Bytes(), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		sum := sha256.Sum256([]byte(content))
-		return hex.EncodeToString(sum[:])
-	}
-	start := time.Date(2026, 11, 20, 8, 0, 0, 0, time.UTC)
-	var before map[string]any
-	for h := range 3 {
-		at, end := start.Add(time.Duration(h)*time.Hour), start.Add(time.Duration(h+1)*time.Hour)
-		log := fmt.Sprintf("AWSLogs/111122223333/CloudTrail/eu-central-1/2026/11/20/111122223333_CloudTrail_eu-central-1_%s_%d.json.gz", at.Add(5*time.Minute).Format("20060102T1504Z"), h)
-		hash := put(log, `{"Records":[]}`+strings.Repeat(" ", h), true)
-		name := "AWSLogs/111122223333/CloudTrail-Digest/eu-central-1/2026/11/20/111122223333_CloudTrail-Digest_eu-central-1_all_eu-central-1_" + end.Format("20060102T150405Z") + ".json.gz"
-		d := map[string]any{
-			"awsAccountId": "111122223333", "digestStartTime": at.Format(time.RFC3339), "digestEndTime": end.Format(time.RFC3339), "digestS3Bucket": "logs", "digestS3Object": "p/" + name,
-			"digestPublicKeyFingerprint": cloudtrail.Fingerprint(der), "digestSignatureAlgorithm": "SHA256withRSA",
-			"logFiles": []map[string]string{{"s3Bucket": "logs", "s3Object": "p/" + log, "hashValue": hash, "hashAlgorithm": "SHA-256"}},
-		}
-		last := "null"
-		for k, v := range before {
-			d[k] = v
-			last = before["previousDigestSignature"].(string)
-		}
-		content, err := json.Marshal(d)
-		if err != nil {
-			t.Fatal(err)
-		}
-		sum := put(name, string(content), true)
-		signed := sha256.Sum256(fmt.Appendf(nil, "%s\nlogs/p/%s\n%s\n%s", d["digestEndTime"], name, sum, last))
-		sig, err := rsa.SignPKCS1v15(nil, key, crypto.SHA256, signed[:])
-		if err != nil {
-			t.Fatal(err)
-		}
-		before = map[string]any{
-			"previousDigestS3Bucket": "logs", "previousDigestS3Object": "p/" + name, "previousDigestHashValue": sum, "previousDigestHashAlgorithm": "SHA-256",
-			"previousDigestSignature": hex.EncodeToString(sig),
-		}
-		if h == 2 {
-			put(name+".metadata.json", fmt.Sprintf(`{"signature":"%x","signature-algorithm":"SHA256withRSA"}`, sig), false)
-		}
-	}
-	keys = filepath.Join(t.TempDir(), "keys.json")
-	list := fmt.Sprintf(`{"PublicKeyList":[{"Value":%q,"Fingerprint":%q}]}`, base64.StdEncoding.EncodeToString(der), cloudtrail.Fingerprint(der))
-	if err := os.WriteFile(keys, []byte(list), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return dir, keys, func() time.Time { return start.Add(3*time.Hour + time.Minute) }
+	return dir, keys, func() time.Time { return tr.End.Add(time.Minute) }
 }
 
 func TestVerifyCloudTrail(t *testing.T) {

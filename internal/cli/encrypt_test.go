@@ -7,8 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,6 +18,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
+
+	"cardea/internal/awstest"
 )
 
 // fileKeys are keys of a running key service, which AWS's configuration in the
@@ -438,46 +438,11 @@ func TestEncryptKilled(t *testing.T) {
 
 // TestEncryptUnderMoto uses a KMS that we did not write.
 func TestEncryptUnderMoto(t *testing.T) {
-	path, err := exec.LookPath("moto_server")
-	if err != nil {
-		t.Skip("moto_server is not here: pip install 'moto[server]'")
-	}
 	ownEnvironment(t)
 	for name, value := range map[string]string{"AWS_ACCESS_KEY_ID": "AKIAEXAMPLE", "AWS_SECRET_ACCESS_KEY": "x", "AWS_REGION": "eu-central-1"} {
 		t.Setenv(name, value)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	l.Close()
-	cmd := exec.CommandContext(t.Context(), path, "-H", "127.0.0.1", "-p", port)
-	if err := cmd.Start(); err != nil {
-		t.Skipf("moto_server does not start: %v", err)
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
-	t.Cleanup(func() {
-		cmd.Process.Kill()
-		<-ended
-	})
-	url := "http://127.0.0.1:" + port
-	for end := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
-		if res, err := http.Get(url + "/moto-api/"); err == nil {
-			res.Body.Close()
-			break
-		}
-		select {
-		case err := <-ended:
-			ended <- err
-			t.Skipf("moto_server does not run here: %v", err)
-		default:
-		}
-		if time.Now().After(end) {
-			t.Fatal("moto_server did not start within a minute")
-		}
-	}
+	url := awstest.Moto(t)
 	k := useKeys(t, url)
 	dir := t.TempDir()
 	plain := write(t, filepath.Join(dir, "plain"), []byte("for moto"))

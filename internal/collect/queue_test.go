@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"cardea/internal/awstest"
 	"cardea/internal/cloudtrail"
 	"cardea/internal/collect"
 )
@@ -60,13 +61,13 @@ func (p *queuePlace) begin(t *testing.T) {
 
 func TestQueueInEveryForm(t *testing.T) {
 	t.Parallel()
-	c := newCloud(t)
+	c := awstest.NewCloud(t)
 	for i := range 7 {
-		c.put(fmt.Sprintf("AWSLogs/a b/%d.gz", i), gz(lines(3*i, 3*i+3)))
+		c.Put(fmt.Sprintf("AWSLogs/a b/%d.gz", i), gz(lines(3*i, 3*i+3)))
 	}
-	p := newQueuePlace(t, c.aws(), c.url+"/queue")
+	p := newQueuePlace(t, awsAt(c.URL), c.URL+"/queue")
 	p.begin(t)
-	c.send(
+	c.Send(
 		notice("AWSLogs/a b/0.gz", "AWSLogs/a b/1.gz"),
 		`{"Type":"Notification","Message":`+quote(notice("AWSLogs/a b/2.gz"))+`}`,
 		`{"detail-type":"Object Created","source":"aws.s3","detail":{"bucket":{"name":"logs"},"object":{"key":"AWSLogs/a b/3.gz","size":1}}}`,
@@ -78,54 +79,54 @@ func TestQueueInEveryForm(t *testing.T) {
 		`{"detail-type":"Object Deleted","detail":{"bucket":{"name":"logs"},"object":{"key":"gone"}}}`,
 	)
 	equal(t, p.all(t), wantIDs(0, 21), "all")
-	if n := c.left(); n > 0 {
+	if n := c.Left(); n > 0 {
 		t.Errorf("%d messages are left", n)
 	}
 }
 
 func TestMessageIsDeletedOnlyAfterItsEventsAreAcknowledged(t *testing.T) {
 	t.Parallel()
-	c := newCloud(t)
-	c.put("a.gz", gz(lines(0, 10)))
-	c.put("b.gz", gz(lines(10, 12)))
-	p := newQueuePlace(t, c.aws(), c.url+"/queue")
+	c := awstest.NewCloud(t)
+	c.Put("a.gz", gz(lines(0, 10)))
+	c.Put("b.gz", gz(lines(10, 12)))
+	p := newQueuePlace(t, awsAt(c.URL), c.URL+"/queue")
 	p.begin(t)
-	c.send(notice("a.gz", "b.gz"))
+	c.Send(notice("a.gz", "b.gz"))
 	b, err := p.src.Next(t.Context())
 	ok(t, err)
 	if len(b.Events) != 7 || b.From != "s3://logs/a.gz" {
 		t.Fatalf("%d events from %s", len(b.Events), b.From)
 	}
 	ok(t, b.Ack(t.Context())) // of a part: the message stays
-	if c.left() != 1 {
+	if c.Left() != 1 {
 		t.Fatal("deleted too early")
 	}
 	b, err = p.src.Next(t.Context())
 	ok(t, err)
-	if len(b.Events) != 5 || c.left() != 1 {
-		t.Fatalf("%d events, %d messages", len(b.Events), c.left())
+	if len(b.Events) != 5 || c.Left() != 1 {
+		t.Fatalf("%d events, %d messages", len(b.Events), c.Left())
 	}
 	p.begin(t) // killed
-	c.timeout()
+	c.Timeout()
 	equal(t, p.all(t), wantIDs(7, 12), "after a restart")
-	if c.left() != 0 {
+	if c.Left() != 0 {
 		t.Error("not deleted")
 	}
 }
 
 func TestMessagesThatCannotBeReadStayAndAreFindings(t *testing.T) {
 	t.Parallel()
-	c := newCloud(t)
-	c.put("a.gz", gz(lines(0, 1)))
-	p := newQueuePlace(t, c.aws(), c.url+"/queue")
+	c := awstest.NewCloud(t)
+	c.Put("a.gz", gz(lines(0, 1)))
+	p := newQueuePlace(t, awsAt(c.URL), c.URL+"/queue")
 	p.begin(t)
-	c.send(`nonsense`, `{"a":1}`, notice("missing.gz"), strings.ReplaceAll(notice("a.gz"), `"logs"`, `"others"`), notice("a.gz"))
+	c.Send(`nonsense`, `{"a":1}`, notice("missing.gz"), strings.ReplaceAll(notice("a.gz"), `"logs"`, `"others"`), notice("a.gz"))
 	equal(t, p.all(t), wantIDs(0, 1), "the sound one")
 	for range 4 {
 		if f := p.src.Status().Findings; len(f) > 0 {
 			t.Errorf("already %+v", f)
 		}
-		c.timeout()
+		c.Timeout()
 		equal(t, p.all(t), nil, "again")
 	}
 	var got []string
@@ -136,11 +137,11 @@ func TestMessagesThatCannotBeReadStayAndAreFindings(t *testing.T) {
 		"message m0 does not tell of objects as S3, SNS, EventBridge or CloudTrail do", "message m1 does not tell of objects as S3, SNS, EventBridge or CloudTrail do",
 		"message m2 s3://logs/missing.gz: file does not exist", `message m3 names the bucket "others", which is not among those to read`,
 	}
-	if !slices.Equal(got, want) || c.left() != 4 {
+	if !slices.Equal(got, want) || c.Left() != 4 {
 		t.Errorf("got %q", got)
 	}
-	c.put("missing.gz", gz(lines(1, 2)))
-	c.timeout()
+	c.Put("missing.gz", gz(lines(1, 2)))
+	c.Timeout()
 	equal(t, p.all(t), wantIDs(1, 2), "one that is there after all")
 	if len(p.src.Status().Findings) != 3 {
 		t.Errorf("%+v", p.src.Status().Findings)
@@ -152,18 +153,18 @@ func TestMessagesThatCannotBeReadStayAndAreFindings(t *testing.T) {
 
 func TestLookup(t *testing.T) {
 	t.Parallel()
-	c := newCloud(t)
+	c := awstest.NewCloud(t)
 	now := &clock{start}
 	state := t.TempDir()
 	open := func() collect.Source {
-		l, err := collect.OpenLookup(t.Context(), collect.LookupOptions{Options: collect.Options{State: state, Now: now.now}, AWS: c.aws(), Since: start.Add(-200 * 24 * time.Hour)})
+		l, err := collect.OpenLookup(t.Context(), collect.LookupOptions{Options: collect.Options{State: state, Now: now.now}, AWS: awsAt(c.URL), Since: start.Add(-200 * 24 * time.Hour)})
 		ok(t, err)
 		seen, err := collect.OpenSeen(filepath.Join(state, "seen"), 0)
 		ok(t, err)
 		t.Cleanup(func() { seen.Close() })
 		return collect.Unique(l, seen)
 	}
-	event := func(n int) { c.events = append([]string{record(n)}, c.events...) }
+	event := func(n int) { c.Events = append([]string{record(n)}, c.Events...) }
 	for n := range 4 {
 		event(n)
 	}
@@ -173,26 +174,26 @@ func TestLookup(t *testing.T) {
 	}
 	src = open()
 	equal(t, drain(t, src, true), wantIDs(0, 4), "at first")
-	first := c.lookups[0]
+	first := c.Lookups[0]
 	if from := first["StartTime"].(float64); from != float64(start.Add(-90*24*time.Hour).Unix()) {
 		t.Errorf("asked since %v", from)
 	}
 	if fmt.Sprint(first["LookupAttributes"]) != "[map[AttributeKey:EventSource AttributeValue:kms.amazonaws.com]]" {
 		t.Errorf("asked for %v", first)
 	}
-	asked := len(c.lookups)
+	asked := len(c.Lookups)
 	equal(t, drain(t, src, true), nil, "too soon")
-	if len(c.lookups) != asked {
+	if len(c.Lookups) != asked {
 		t.Error("asked again within a minute")
 	}
 	event(4)
 	now.t = now.t.Add(2 * time.Minute)
 	equal(t, drain(t, open(), true), wantIDs(4, 5), "later, after a restart")
-	if from := c.lookups[len(c.lookups)-1]["StartTime"].(float64); from != float64(start.Add(-20*time.Minute).Unix()) {
+	if from := c.Lookups[len(c.Lookups)-1]["StartTime"].(float64); from != float64(start.Add(-20*time.Minute).Unix()) {
 		t.Errorf("asked since %v", from)
 	}
 	now.t = now.t.Add(2 * time.Minute)
-	c.fail = 1
+	c.Fail = 1
 	if _, err := src.Next(t.Context()); err == nil || !strings.HasPrefix(err.Error(), "look up events: ") || errors.Is(err, io.EOF) {
 		t.Errorf("got %v", err)
 	}
@@ -200,13 +201,13 @@ func TestLookup(t *testing.T) {
 
 func TestPublicKeysOfAWS(t *testing.T) {
 	t.Parallel()
-	c := newCloud(t)
+	c := awstest.NewCloud(t)
 	k, err := rsa.GenerateKey(rand.Reader, 2048)
 	ok(t, err)
 	der := x509.MarshalPKCS1PublicKey(&k.PublicKey)
 	name := cloudtrail.Fingerprint(der)
-	c.keys = fmt.Sprintf(`{"PublicKeyList":[{"Value":%q,"Fingerprint":%q}]}`, base64.StdEncoding.EncodeToString(der), name)
-	keys := collect.PublicKeys(c.aws())
+	c.Keys = fmt.Sprintf(`{"PublicKeyList":[{"Value":%q,"Fingerprint":%q}]}`, base64.StdEncoding.EncodeToString(der), name)
+	keys := collect.PublicKeys(awsAt(c.URL))
 	got, err := keys.Key(t.Context(), "eu-central-1", name, start)
 	ok(t, err)
 	if !got.Equal(&k.PublicKey) {
@@ -215,7 +216,7 @@ func TestPublicKeysOfAWS(t *testing.T) {
 	if _, err := keys.Key(t.Context(), "eu-central-1", "other", start); !errors.Is(err, cloudtrail.ErrNoKey) {
 		t.Errorf("got %v", err)
 	}
-	c.fail = 1
+	c.Fail = 1
 	if _, err := keys.Key(t.Context(), "us-east-1", name, start); err == nil || !strings.HasPrefix(err.Error(), "list public keys of us-east-1: ") {
 		t.Errorf("got %v", err)
 	}

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"cardea/internal/awstest"
 	"cardea/internal/cloudtrail"
 	"cardea/internal/collect"
 )
@@ -41,19 +42,19 @@ func (p *bucketPlace) begin(t *testing.T) {
 
 func TestBucketIsListedFromWhereItWasRead(t *testing.T) {
 	t.Parallel()
-	c := newCloud(t)
-	p := newBucketPlace(t, c.aws())
+	c := awstest.NewCloud(t)
+	p := newBucketPlace(t, awsAt(c.URL))
 	n := 0
 	add := func(region string, at time.Time, events int) {
-		c.put(trailName(region, at, n), gz(logFile(n, n+events)))
+		c.Put(trailName(region, at, n), gz(logFile(n, n+events)))
 		n += events
 	}
 	for h := range 8 {
 		add("eu-central-1", start.Add(time.Duration(h-100)*time.Hour), 5)
 		add("us-east-1", start.Add(time.Duration(h-90)*time.Hour), 5)
 	}
-	c.put("AWSLogs/111122223333/CloudTrail-Digest/eu-central-1/2026/11/22/d.json.gz", gz(logFile(900, 901)))
-	c.put("AWSLogs/111122223333/Config/eu-central-1/x.json.gz", gz(logFile(902, 903)))
+	c.Put("AWSLogs/111122223333/CloudTrail-Digest/eu-central-1/2026/11/22/d.json.gz", gz(logFile(900, 901)))
+	c.Put("AWSLogs/111122223333/Config/eu-central-1/x.json.gz", gz(logFile(902, 903)))
 	p.begin(t)
 	equal(t, p.all(t), wantIDs(0, n), "at first")
 
@@ -61,27 +62,27 @@ func TestBucketIsListedFromWhereItWasRead(t *testing.T) {
 	before := n
 	add("eu-central-1", start, 5)
 	add("eu-central-1", start.Add(-110*time.Hour), 5) // late: in the time that is looked back
-	c.lists = nil
+	c.Lists = nil
 	equal(t, p.all(t), wantIDs(before, n), "new and late ones after a restart")
-	for _, l := range c.lists[:2] { // the first round
+	for _, l := range c.Lists[:2] { // the first round
 		if prefix, after, _ := strings.Cut(l, " "); !strings.HasPrefix(after, prefix+"2026/11/1") {
 			t.Errorf("listed %q", l)
 		}
 	}
 	before = n
-	c.put("AWSLogs/111122223333/CloudTrail/eu-central-1/2026/11/22/111122223333_CloudTrail_eu-central-1_20261122T0830Z_again.json.gz", gz(logFile(0, 5)))
+	c.Put("AWSLogs/111122223333/CloudTrail/eu-central-1/2026/11/22/111122223333_CloudTrail_eu-central-1_20261122T0830Z_again.json.gz", gz(logFile(0, 5)))
 	add("eu-central-1", start.Add(time.Hour), 2)
 	equal(t, p.all(t), wantIDs(before, n), "events that came before are left out")
 }
 
 func TestKilledWhileReadingABucketLosesNothing(t *testing.T) {
 	t.Parallel()
-	c := newCloud(t)
+	c := awstest.NewCloud(t)
 	for i := range 9 {
-		c.put(trailName("eu-central-1", start.Add(time.Duration(i)*time.Hour), i), gz(logFile(5*i, 5*i+5)))
+		c.Put(trailName("eu-central-1", start.Add(time.Duration(i)*time.Hour), i), gz(logFile(5*i, 5*i+5)))
 	}
 	for stopAt := 1; stopAt < 8; stopAt++ {
-		p := newBucketPlace(t, c.aws())
+		p := newBucketPlace(t, awsAt(c.URL))
 		p.begin(t)
 		var processed []string
 		for i := range stopAt {
@@ -105,25 +106,25 @@ func TestKilledWhileReadingABucketLosesNothing(t *testing.T) {
 
 func TestBucketOfAnyLayout(t *testing.T) {
 	t.Parallel()
-	c := newCloud(t)
+	c := awstest.NewCloud(t)
 	for i := range 7 {
-		c.put(fmt.Sprintf("exports/%d/file.gz", 9-i), gz(lines(i, i+1)))
+		c.Put(fmt.Sprintf("exports/%d/file.gz", 9-i), gz(lines(i, i+1)))
 	}
-	p := newBucketPlace(t, c.aws())
+	p := newBucketPlace(t, awsAt(c.URL))
 	p.o.Prefix = "exports/"
 	p.begin(t)
 	equal(t, p.all(t), wantIDs(0, 7), "at first")
-	c.put("exports/0/early.gz", gz(lines(7, 8)))
+	c.Put("exports/0/early.gz", gz(lines(7, 8)))
 	p.begin(t)
 	equal(t, p.all(t), wantIDs(7, 8), "one that is before all others")
 }
 
 func TestBucketSince(t *testing.T) {
 	t.Parallel()
-	c := newCloud(t)
-	c.put(trailName("eu-central-1", start.Add(-48*time.Hour), 1), gz(logFile(0, 1)))
-	c.put(trailName("eu-central-1", start, 2), gz(logFile(1, 2)))
-	p := newBucketPlace(t, c.aws())
+	c := awstest.NewCloud(t)
+	c.Put(trailName("eu-central-1", start.Add(-48*time.Hour), 1), gz(logFile(0, 1)))
+	c.Put(trailName("eu-central-1", start, 2), gz(logFile(1, 2)))
+	p := newBucketPlace(t, awsAt(c.URL))
 	p.o.Since = start.Add(-time.Hour)
 	p.begin(t)
 	equal(t, p.all(t), wantIDs(1, 2), "since")
@@ -133,32 +134,30 @@ func TestBucketSince(t *testing.T) {
 // one whose name is of a time that has not come.
 func TestObjectOfTheFutureHidesNothing(t *testing.T) {
 	t.Parallel()
-	c := newCloud(t)
-	c.put(trailName("eu-central-1", start, 1), gz(logFile(0, 1)))
-	c.put(trailName("eu-central-1", start.Add(10*365*24*time.Hour), 2), gz(logFile(1, 2)))
-	p := newBucketPlace(t, c.aws())
+	c := awstest.NewCloud(t)
+	c.Put(trailName("eu-central-1", start, 1), gz(logFile(0, 1)))
+	c.Put(trailName("eu-central-1", start.Add(10*365*24*time.Hour), 2), gz(logFile(1, 2)))
+	p := newBucketPlace(t, awsAt(c.URL))
 	p.begin(t)
 	equal(t, p.all(t), wantIDs(0, 2), "at first")
 	p.begin(t)
-	c.put(trailName("eu-central-1", start.Add(time.Minute), 3), gz(logFile(2, 3)))
+	c.Put(trailName("eu-central-1", start.Add(time.Minute), 3), gz(logFile(2, 3)))
 	equal(t, p.all(t), wantIDs(2, 3), "after it")
 }
 
 func TestObjectsThatBreakOffAreTriedAgain(t *testing.T) {
 	t.Parallel()
-	c := newCloud(t)
+	c := awstest.NewCloud(t)
 	name := trailName("eu-central-1", start, 1)
-	c.put(name, gz(logFile(0, 300)))
-	c.broken[name] = true
-	p := newBucketPlace(t, c.aws())
+	c.Put(name, gz(logFile(0, 300)))
+	c.Broken[name] = true
+	p := newBucketPlace(t, awsAt(c.URL))
 	p.begin(t)
 	p.all(t)
 	if s := p.src.Status(); len(s.Findings) > 0 || s.LastSuccess.IsZero() {
 		t.Errorf("%+v", s)
 	}
-	c.mu.Lock()
-	c.broken[name] = false
-	c.mu.Unlock()
+	c.Broken[name] = false
 	p.begin(t)
 	p.clock.t = p.clock.t.Add(time.Hour)
 	p.all(t)
@@ -171,11 +170,11 @@ func TestObjectsThatBreakOffAreTriedAgain(t *testing.T) {
 
 func TestBucketThatRefusesIsSaid(t *testing.T) {
 	t.Parallel()
-	c := newCloud(t)
-	c.put(trailName("eu-central-1", start, 1), gz(logFile(0, 1)))
-	p := newBucketPlace(t, c.aws())
+	c := awstest.NewCloud(t)
+	c.Put(trailName("eu-central-1", start, 1), gz(logFile(0, 1)))
+	p := newBucketPlace(t, awsAt(c.URL))
 	p.begin(t)
-	c.fail = 1
+	c.Fail = 1
 	if _, err := p.src.Next(t.Context()); err == nil || !strings.HasPrefix(err.Error(), "list s3://logs/: ") {
 		t.Errorf("got %v", err)
 	}
@@ -219,15 +218,15 @@ func holds(t *testing.T, o cloudtrail.Objects, want map[string]string, signed st
 
 func TestObjectsOfFolderAndBucket(t *testing.T) {
 	t.Parallel()
-	c, dir := newCloud(t), t.TempDir()
+	c, dir := awstest.NewCloud(t), t.TempDir()
 	want := map[string]string{"AWSLogs/1/a": "A", "AWSLogs/1/b": "B", "AWSLogs/2/c": "C", "AWSLogs/2/d": "D", "AWSLogs/2/e": "E", "other": "O"}
 	for name, content := range want {
-		c.put(name, content)
+		c.Put(name, content)
 		write(t, dir, name, content)
 	}
-	c.meta["AWSLogs/2/c"] = map[string]string{"Signature": "abcd"}
+	c.Meta["AWSLogs/2/c"] = map[string]string{"Signature": "abcd"}
 	write(t, dir, "AWSLogs/2/c.metadata.json", `{"signature":"abcd"}`)
-	o, err := collect.Objects(t.Context(), c.aws(), bucketName)
+	o, err := collect.Objects(t.Context(), awsAt(c.URL), bucketName)
 	ok(t, err)
 	holds(t, o, want, "AWSLogs/2/c")
 	holds(t, collect.Dir(dir), want, "AWSLogs/2/c")

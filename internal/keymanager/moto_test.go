@@ -1,20 +1,17 @@
 package keymanager
 
 import (
-	"bytes"
 	"errors"
-	"net"
 	"net/http"
-	"os/exec"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	awskms "github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 
+	"cardea/internal/awstest"
 	"cardea/internal/kmsclient"
 	"cardea/internal/kmsclient/faultproxy"
 	"cardea/internal/secret"
@@ -60,7 +57,7 @@ func (n *realNode) motoKey(t *testing.T, url string, in *awskms.CreateKeyInput) 
 // not write.
 func TestModesOnMoto(t *testing.T) {
 	t.Parallel()
-	url := startMoto(t)
+	url := awstest.Moto(t)
 	for _, mode := range modesOfKMS {
 		t.Run(mode.String(), func(t *testing.T) {
 			newMotoNode(t, url, mode).works(t, mode)
@@ -148,53 +145,4 @@ func (n *realNode) coldCallers(t *testing.T) {
 func TestColdCallersAskTheKeyServiceOnce(t *testing.T) {
 	t.Parallel()
 	newRealNode(t, vault.ModeKMSEnvelope).coldCallers(t)
-}
-
-// startMoto runs moto until the test ends.
-func startMoto(t *testing.T) (url string) {
-	t.Helper()
-	path, err := exec.LookPath("moto_server")
-	if err != nil {
-		t.Skip("moto_server is not here: pip install 'moto[server]'")
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	l.Close()
-	var log bytes.Buffer
-	cmd := exec.CommandContext(t.Context(), path, "-H", "127.0.0.1", "-p", port)
-	cmd.Stdout, cmd.Stderr = &log, &log
-	if err := cmd.Start(); err != nil {
-		t.Skipf("moto_server does not start: %v", err)
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
-	t.Cleanup(func() {
-		cmd.Process.Kill()
-		<-ended
-	})
-	url = "http://127.0.0.1:" + port
-	transport := &http.Transport{}
-	defer transport.CloseIdleConnections()
-	client := &http.Client{Transport: transport}
-	for end := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
-		res, err := client.Get(url + "/moto-api/")
-		if err == nil {
-			res.Body.Close()
-			if res.StatusCode == http.StatusOK {
-				return url
-			}
-		}
-		select {
-		case err := <-ended:
-			ended <- err
-			t.Skipf("moto_server does not run here: %v\n%s", err, log.String())
-		default:
-		}
-		if time.Now().After(end) {
-			t.Fatalf("moto_server did not start within a minute:\n%s", log.String())
-		}
-	}
 }

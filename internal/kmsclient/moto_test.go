@@ -2,70 +2,22 @@ package kmsclient_test
 
 import (
 	"bytes"
-	"net"
-	"net/http"
-	"os/exec"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	awskms "github.com/aws/aws-sdk-go-v2/service/kms"
 
+	"cardea/internal/awstest"
 	"cardea/internal/kmsclient"
 	"cardea/internal/kmsclient/faultproxy"
 	"cardea/internal/secret"
 )
 
-// moto starts moto, a KMS that we did not write.
-func moto(t *testing.T) string {
-	t.Helper()
-	path, err := exec.LookPath("moto_server")
-	if err != nil {
-		t.Skip("moto_server is not here: pip install 'moto[server]'")
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	ok(t, err)
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	l.Close()
-	var log bytes.Buffer
-	cmd := exec.CommandContext(t.Context(), path, "-H", "127.0.0.1", "-p", port)
-	cmd.Stdout, cmd.Stderr = &log, &log
-	if err := cmd.Start(); err != nil {
-		t.Skipf("moto_server does not start: %v", err)
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
-	t.Cleanup(func() {
-		cmd.Process.Kill()
-		<-ended
-	})
-	url := "http://127.0.0.1:" + port
-	client := httpClient(t)
-	for end := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
-		res, err := client.Get(url + "/moto-api/")
-		if err == nil {
-			res.Body.Close()
-			if res.StatusCode == http.StatusOK {
-				return url
-			}
-		}
-		select {
-		case err := <-ended:
-			ended <- err
-			t.Skipf("moto_server does not run here: %v\n%s", err, log.String())
-		default:
-		}
-		if time.Now().After(end) {
-			t.Fatalf("moto_server did not start within a minute:\n%s", log.String())
-		}
-	}
-}
-
 func TestAgainstMoto(t *testing.T) {
 	t.Parallel()
-	url := moto(t)
+	url := awstest.Moto(t)
 	s := &service{url: url, here: faultproxy.New(t, url), there: faultproxy.New(t, url), vault: anybody()}
 	s.admin = awskms.New(awskms.Options{
 		BaseEndpoint: &s.url, Region: region, Retryer: aws.NopRetryer{}, HTTPClient: httpClient(t),
