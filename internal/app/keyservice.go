@@ -74,6 +74,7 @@ func newKeyService(ctx context.Context, cfg config.Config, o Options, registry p
 	}); err != nil {
 		return k, err
 	}
+	n.flushes = append(n.flushes, api.FlushRefusals)
 	limits := httpd.Limits{BodyBytes: kmsapi.DefaultBodyLimit, MaxConnections: cfg.Vault.MaxConnections}
 	if err := n.listen(cfg, front(n.api.Handler(), api.Handler()), limits, registry); err != nil {
 		return k, err

@@ -53,6 +53,8 @@ type Node struct {
 	server   *httpd.Server
 	forget   func() // wipes what else a tenant's master key has opened
 
+	flushes []func(ctx context.Context, all bool) error // write how many strangers were refused
+
 	makesCustodians bool // as Options.MakesCustodians
 	token           *rootToken
 
@@ -110,7 +112,11 @@ func (n *Node) buildAPI(cfg config.Config, metrics prometheus.Registerer) error 
 		BodyLimit:             cfg.Vault.BodyLimitBytes, Version: cfg.Locker.VersionHeader,
 		Now: n.now, Logger: n.log, Metrics: metrics,
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	n.flushes = append(n.flushes, n.api.FlushRefusals)
+	return nil
 }
 
 // listen binds the node's listener, which h answers.
@@ -150,6 +156,7 @@ func (n *Node) closed(ctx context.Context) error {
 	// A detached context: the node's own last entry must be written though ctx is over.
 	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
+	n.flushRefusals(closing, true)
 	if err := n.gate.Record(closing, iam.System("node"), vault.OpLogClose, vault.Target{}, "closed", "node stopped"); err != nil {
 		return fmt.Errorf("close audit log: %w", err)
 	}
@@ -195,6 +202,17 @@ func (n *Node) tidy(ctx context.Context) {
 		case <-tick.C:
 			n.keys.Sweep()
 			n.refreshSeals(ctx)
+			n.flushRefusals(ctx, false)
+		}
+	}
+}
+
+// flushRefusals writes into the audit log how many requests of strangers were refused
+// in minutes that are over, or in the present one too.
+func (n *Node) flushRefusals(ctx context.Context, all bool) {
+	for _, flush := range n.flushes {
+		if err := flush(ctx, all); err != nil { // stays counted
+			n.log.ErrorContext(ctx, "refusals not written into the audit log", slog.String("part", n.name), slog.Any("error", err))
 		}
 	}
 }

@@ -377,8 +377,10 @@ func (c *call) common(keys *iam.Context) {
 
 // Refuse records a request that the transport refused before it became an
 // operation: a bad signature, an unknown action. name is the operation as far as it
-// is known, and may be empty. The error is that of the log.
-func (s *Service) Refuse(ctx context.Context, who Caller, name string, err *Error) error {
+// is known, and may be empty. counted is empty, or tells of many more such requests,
+// of which this was the first; then the entry is of them all, with the result
+// "repeated". The error is that of the log.
+func (s *Service) Refuse(ctx context.Context, who Caller, name string, err *Error, counted string) error {
 	op := OpUnknown
 	for _, o := range Operations() {
 		if o.Name == name {
@@ -388,5 +390,8 @@ func (s *Service) Refuse(ctx context.Context, who Caller, name string, err *Erro
 	c := s.begin(&who, op)
 	c.outcome(err)
 	c.entry.Outcome, c.entry.PCI = audit.Denied, pciDenied
+	if counted != "" {
+		c.entry.Result, c.entry.Detail = "repeated", counted
+	}
 	return c.append(ctx)
 }

@@ -133,7 +133,7 @@ func TestRefusedRequestsAreRecorded(t *testing.T) {
 	f := newFixture(t)
 	for name, op := range map[string]string{"AssumeRole": "sts.assume_role", "": "sts.unknown", "FlyToMoon": "sts.unknown"} {
 		mark := f.mark()
-		f.ok(f.Refuse(f.ctx, identity.Caller{IP: attacker}, name, &identity.Error{Code: identity.CodeInvalidClientTokenID, Message: "no"}))
+		f.ok(f.Refuse(f.ctx, identity.Caller{IP: attacker}, name, &identity.Error{Code: identity.CodeInvalidClientTokenID, Message: "no"}, ""))
 		e := f.last(mark, 1)
 		if e.Op != op || e.Outcome != "denied" || e.PCI != "10.2.1.4" || e.Result != "invalid_client_token_id" || e.Detail != "no" || e.Who.Type != "anonymous" {
 			t.Errorf("%s: got entry %+v", name, e)

@@ -38,7 +38,10 @@ type call struct {
 	used     []*live // keys of which a success is a use
 	alias    string  // by which the client named the key
 	byGrant  string  // id of the grant that permission was given by last
-	query    iam.Context
+
+	unapproved bool     // dual control asks for an approval, which is not found yet
+	spend      spending // the approval that the change uses up
+	query      iam.Context
 
 	// Room for what most operations have, so that it costs no memory of its own.
 	requestRoom  [6]audit.Param
@@ -334,7 +337,7 @@ func (c *call) update(ctx context.Context, write func(ctx context.Context, tx Tx
 	var changed []Change
 	err = c.s.store.Update(ctx, func(tx Tx) error {
 		var werr error
-		if changed, werr = write(ctx, tx); werr == nil {
+		if changed, werr = c.controlled(ctx, tx, write); werr == nil {
 			tx.Append(e)
 		}
 		return werr
@@ -377,8 +380,10 @@ func (c *call) updateKey(ctx context.Context, k *live, change func(ctx context.C
 
 // Refuse records a request that the transport refused before it became an
 // operation: a bad signature, an unknown target. name is the operation as far as
-// it is known, and may be empty. The error is that of the log.
-func (s *Service) Refuse(ctx context.Context, who Caller, name string, err *Error) error {
+// it is known, and may be empty. counted is empty, or tells of many more such
+// requests, of which this was the first; then the entry is of them all, with the
+// result "repeated". The error is that of the log.
+func (s *Service) Refuse(ctx context.Context, who Caller, name string, err *Error, counted string) error {
 	op := operationByName[name]
 	if op == nil {
 		op = OpUnknown
@@ -386,6 +391,9 @@ func (s *Service) Refuse(ctx context.Context, who Caller, name string, err *Erro
 	c := s.begin(who, op)
 	c.outcome(err)
 	c.entry.Outcome = audit.Denied
+	if counted != "" {
+		c.entry.Result, c.entry.Detail = "repeated", counted
+	}
 	return c.append(ctx)
 }
 

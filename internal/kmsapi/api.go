@@ -12,6 +12,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"cardea/internal/httpd"
 	"cardea/internal/identity"
 	"cardea/internal/kms"
 	"cardea/internal/sigv4"
@@ -42,8 +43,9 @@ type STS interface {
 	GetCallerIdentity(ctx context.Context, who identity.Caller) (*identity.CallerIdentity, error)
 	AssumeRole(ctx context.Context, who identity.Caller, in *identity.AssumeRoleInput) (*identity.AssumedRole, error)
 	GetSessionToken(ctx context.Context, who identity.Caller, in *identity.GetSessionTokenInput) (*identity.Credentials, error)
-	// Refuse records a request that became no operation.
-	Refuse(ctx context.Context, who identity.Caller, name string, err *identity.Error) error
+	// Refuse records a request that became no operation or, if counted is not empty,
+	// many of them.
+	Refuse(ctx context.Context, who identity.Caller, name string, err *identity.Error, counted string) error
 }
 
 // Options are what an API is made of. Service, Identities, STS and Regions are
@@ -58,6 +60,9 @@ type Options struct {
 
 	MaxSkew   time.Duration // of clients' clocks; default 5 min, at most 15 min
 	BodyLimit int64         // bytes; default DefaultBodyLimit
+
+	// Refusals bound what strangers write into the audit log.
+	Refusals httpd.RefusalLimits
 
 	Now     func() time.Time      // default time.Now
 	Logger  *slog.Logger          // default discards
@@ -77,6 +82,7 @@ type API struct {
 	log        *slog.Logger
 	metrics    *metrics
 	routes     map[string]*route // of KMS, by operation
+	refusals   *httpd.Refusals   // of strangers
 }
 
 // New checks the options and builds the API.
@@ -97,6 +103,7 @@ func New(o Options) (*API, error) {
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
 	}
+	a.refusals = httpd.NewRefusals(o.Refusals, a.now)
 	var err error
 	if a.kmsKeys, err = a.verifier("kms", o.MaxSkew, a.serves); err != nil {
 		return nil, fmt.Errorf("key service API: %w", err)
@@ -112,6 +119,12 @@ func New(o Options) (*API, error) {
 
 // Handler is the API, for the path "/".
 func (a *API) Handler() http.Handler { return http.HandlerFunc(a.serve) }
+
+// FlushRefusals writes into the audit log how many requests of strangers were refused
+// without an entry of their own, as httpd.Refusals.Flush does.
+func (a *API) FlushRefusals(ctx context.Context, all bool) error {
+	return a.refusals.Flush(ctx, all)
+}
 
 // Wipe forgets all signing keys, as when the root key is sealed again.
 func (a *API) Wipe() {

@@ -18,6 +18,7 @@ type metrics struct {
 	requests *prometheus.CounterVec
 	duration *prometheus.HistogramVec
 	failures *prometheus.CounterVec
+	counted  prometheus.Counter
 	by       map[string]series // of operations, ready for the hot path
 }
 
@@ -41,11 +42,14 @@ func newMetrics(reg prometheus.Registerer, routes map[string]*route) (*metrics, 
 		failures: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "cardea_kms_auth_failures_total", Help: "Requests refused because their signature was not verified.",
 		}, []string{"reason"}),
+		counted: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "cardea_kms_refusals_counted_total", Help: "Refused requests of strangers that are in the audit log by their number only.",
+		}),
 		by: map[string]series{},
 	}
 	var errs []error
 	if reg != nil {
-		for _, c := range []prometheus.Collector{m.requests, m.duration, m.failures} {
+		for _, c := range []prometheus.Collector{m.requests, m.duration, m.failures, m.counted} {
 			errs = append(errs, reg.Register(c))
 		}
 	}

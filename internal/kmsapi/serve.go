@@ -139,7 +139,11 @@ func (a *API) runKMS(x *exchange, content []string) error {
 // operation is in the audit log.
 func (x *exchange) failed(a *API, err error) (*kms.Error, int) {
 	if r, ok := errors.AsType[*refusal](err); ok {
-		if aerr := a.service.Refuse(x.ctx, x.who, x.op, r.err); aerr != nil {
+		who, name := x.who, x.op // the entry may be written when the exchange is over
+		aerr := x.refuse(a, "kms."+name, string(r.err.Code), func(ctx context.Context, counted string) error {
+			return a.service.Refuse(ctx, who, name, r.err, counted)
+		})
+		if aerr != nil {
 			err = aerr
 		}
 		x.countFailure(a)
@@ -153,6 +157,20 @@ func (x *exchange) failed(a *API, err error) (*kms.Error, int) {
 			slog.Any("error", err), slog.String("reason", e.Reason))
 	}
 	return e, status
+}
+
+// refuse sees to it that a refusal is in the audit log: by write, or by counting it
+// if the sender is a stranger who is refused again and again. A signature that is not
+// right by a key that there is has its own entry always: the key is locked after few.
+func (x *exchange) refuse(a *API, kind, code string, write func(ctx context.Context, counted string) error) error {
+	if x.who.Auth != "none" || x.guessed {
+		return write(x.ctx, "")
+	}
+	counted, err := a.refusals.Refuse(x.ctx, x.who.IP, kind, code, write)
+	if counted {
+		a.metrics.counted.Inc()
+	}
+	return err
 }
 
 // firstRead is how much room a body gets before any of it has come, so that

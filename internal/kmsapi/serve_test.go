@@ -15,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 	"github.com/aws/smithy-go"
 
+	"cardea/internal/audit"
 	"cardea/internal/identity"
 	"cardea/internal/kms"
 	"cardea/internal/kmsapi"
@@ -415,5 +416,44 @@ func TestNewRefusesWhatIsMissing(t *testing.T) {
 	_, err := kmsapi.New(kmsapi.Options{Service: s.service, Identities: s.who, STS: s.people, Regions: []string{region}, MaxSkew: time.Hour})
 	if err == nil || !strings.Contains(err.Error(), "key service API: ") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestStrangersCannotFillTheAuditLog: what nobody signed is counted after the first of a
+// minute; a guess at the secret of a key that there is always has an entry, since
+// the key is locked after few.
+func TestStrangersCannotFillTheAuditLog(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	s := serve(t, func(o *kmsapi.Options) { o.Now = func() time.Time { return now } })
+	sts := map[string]string{"Content-Type": "application/x-www-form-urlencoded"}
+	for range 50 {
+		s.send(t, "Decrypt", request{unsigned: true}).is(t, 400, "MissingAuthenticationTokenException", "Missing Authentication Token")
+		s.send(t, "Decrypt", request{id: "AKIANOBODY", at: now})
+		s.send(t, "", request{unsigned: true, header: sts})
+	}
+	if _, n := s.lastEntry(t); n != 20 {
+		t.Errorf("%d entries of operations of KMS, want 20", n)
+	}
+	for range 30 {
+		s.send(t, "Decrypt", request{secret: userSecret, at: now})
+	}
+	if _, n := s.lastEntry(t); n != 50 || s.who.failed[rootID] != 30 {
+		t.Errorf("%d entries and %d guesses, want one each for 30 guesses", n, s.who.failed[rootID])
+	}
+	if err := s.api.FlushRefusals(t.Context(), true); err != nil {
+		t.Fatal(err)
+	}
+	line, n := s.lastEntry(t)
+	e, err := audit.Decode([]byte(line))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n != 51 || e.Op != "kms.unknown" || e.Outcome != audit.Denied || e.Result != "repeated" || e.Who.IP != "127.0.0.1" ||
+		!strings.HasPrefix(e.Detail, "80 more refusals, ") || !strings.HasSuffix(e.Detail, "MissingAuthenticationTokenException 40 UnrecognizedClientException 40") {
+		t.Errorf("%d entries, the last is %s", n, line)
+	}
+	if got := s.count(t, "cardea_kms_refusals_counted_total"); got != 110 {
+		t.Errorf("counted %v, want 80 and 30 of STS", got)
 	}
 }

@@ -94,7 +94,11 @@ func (a *API) runSTS(x *exchange) error {
 // failedSTS is failed for STS.
 func (x *exchange) failedSTS(a *API, err error) (*identity.Error, int) {
 	if r, ok := errors.AsType[*queryRefusal](err); ok {
-		if aerr := a.sts.Refuse(x.ctx, x.stsCaller(), x.op, r.err); aerr != nil {
+		who, name := x.stsCaller(), x.op
+		aerr := x.refuse(a, "sts."+name, string(r.err.Code), func(ctx context.Context, counted string) error {
+			return a.sts.Refuse(ctx, who, name, r.err, counted)
+		})
+		if aerr != nil {
 			err = aerr
 		}
 		x.countFailure(a)

@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"cardea/internal/audit"
 	"cardea/internal/httpd"
 	"cardea/internal/lockerapi"
 )
@@ -359,3 +360,42 @@ type brokenBody struct{}
 
 func (brokenBody) Read([]byte) (int, error) { return 0, http.ErrBodyReadAfterClose }
 func (brokenBody) Close() error             { return nil }
+
+// TestStrangersCannotFillTheAuditLog: a stranger's refusals beyond the first of a
+// minute are counted, and the count is an entry.
+func TestStrangersCannotFillTheAuditLog(t *testing.T) {
+	t.Parallel()
+	s := serve(t, serverOptions{change: func(o *lockerapi.Options) { o.Refusals = httpd.RefusalLimits{} }})
+	before := s.Store.Len()
+	for range 50 {
+		s.from("203.0.113.9:1", post("/cards/retrieve", retrieveBody)).want(t, 403, plainRefused)
+		s.from("203.0.113.9:1", post("/cards/retrieve", retrieveBody, "x-tenant-id", "nobody")).want(t, 400, failure("TE_03", "Tenant error: Invalid x-tenant-id"))
+	}
+	for range 50 { // who is known is told apart, however often he is refused
+		s.do(t, post("/cards/retrieve", retrieveBody)).want(t, 404, notFound)
+	}
+	if got := s.Store.Len() - before; got != 20+20+50 {
+		t.Fatalf("%d entries, want 20 of each refusal of the stranger, and 50 of who is known", got)
+	}
+	if err := s.api.FlushRefusals(t.Context(), true); err != nil {
+		t.Fatal(err)
+	}
+	var counted []string
+	entries, err := s.Store.Entries(before + 90)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if e.Op != "card.retrieve" || e.Outcome != audit.Denied || e.Result != "repeated" || e.Who.IP != "203.0.113.9" || e.Who.Type != "anonymous" {
+			t.Errorf("got %+v", e)
+		}
+		counted = append(counted, e.Tenant+": "+e.Detail)
+	}
+	want := []string{
+		": 30 more refusals, 03:04:05Z to 03:04:05Z: unknown_tenant 30",
+		"acme: 30 more refusals, 03:04:05Z to 03:04:05Z: denied 30",
+	}
+	if !slices.Equal(counted, want) {
+		t.Errorf("counted %q, want %q", counted, want)
+	}
+}

@@ -1,6 +1,7 @@
 package lockerapi
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -12,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/time/rate"
 
+	"cardea/internal/httpd"
 	"cardea/internal/vault"
 )
 
@@ -33,6 +35,9 @@ type Options struct {
 	BodyLimit int64  // bytes; default DefaultBodyLimit
 	Version   string // in the header x-version; none if empty
 
+	// Refusals bound what strangers write into the audit log.
+	Refusals httpd.RefusalLimits
+
 	Now     func() time.Time      // default time.Now
 	Logger  *slog.Logger          // default discards
 	Metrics prometheus.Registerer // default keeps the metrics to itself
@@ -50,7 +55,8 @@ type API struct {
 	log        *slog.Logger
 	metrics    *metrics
 	routes     map[string]*route
-	probes     *rate.Limiter // diagnostics, which anyone may ask for
+	probes     *rate.Limiter   // diagnostics, which anyone may ask for
+	refusals   *httpd.Refusals // of strangers
 
 	setMu   sync.Mutex // held while the tenants are replaced
 	tenants atomic.Pointer[map[string]*tenant]
@@ -77,6 +83,7 @@ func New(o Options) (*API, error) {
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
 	}
+	a.refusals = httpd.NewRefusals(o.Refusals, a.now)
 	if a.custodians == nil {
 		a.custodians = noCustodians{}
 	}
@@ -110,6 +117,12 @@ func (a *API) SetTenants(configs map[string]TenantConfig) error {
 	}
 	a.tenants.Store(&next)
 	return nil
+}
+
+// FlushRefusals writes into the audit log how many requests of strangers were refused
+// without an entry of their own, as httpd.Refusals.Flush does.
+func (a *API) FlushRefusals(ctx context.Context, all bool) error {
+	return a.refusals.Flush(ctx, all)
 }
 
 // Handler is the API.

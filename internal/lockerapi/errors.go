@@ -166,6 +166,21 @@ func (f *fault) Unwrap() error { return f.cause }
 // AuditResult is how the audit log calls the refusal.
 func (f *fault) AuditResult() string { return f.result }
 
+// code is the refusal's in a count of many.
+func (f *fault) code() string {
+	switch {
+	case f.result != "":
+		return f.result
+	case errors.Is(f.cause, vault.ErrUnknownTenant):
+		return "unknown_tenant"
+	case errors.Is(f.cause, vault.ErrLocked):
+		return "locked"
+	case errors.Is(f.cause, vault.ErrDenied):
+		return "denied"
+	}
+	return "refused"
+}
+
 // refuse is a fault for a request that is not acceptable in itself.
 func refuse(a answer) *fault { return &fault{answer: a, result: "invalid"} }
 

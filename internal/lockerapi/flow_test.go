@@ -379,13 +379,17 @@ func TestMetricsCountRefusals(t *testing.T) {
 			if h := m.GetHistogram(); h != nil {
 				value = float64(h.GetSampleCount())
 			}
-			got = append(got, fmt.Sprintf("%s{%s} %v", f.GetName(), m.GetLabel()[0].GetValue(), value))
+			label := ""
+			if l := m.GetLabel(); len(l) > 0 {
+				label = l[0].GetValue()
+			}
+			got = append(got, fmt.Sprintf("%s{%s} %v", f.GetName(), label, value))
 		}
 	}
 	want := []string{
 		"cardea_locker_auth_failures_total{jwe} 2", "cardea_locker_auth_failures_total{plain} 1",
 		"cardea_locker_jwe_seconds{open} 1", "cardea_locker_jwe_seconds{seal} 0",
-		"cardea_locker_rate_limited_total{/cards/delete} 1", "cardea_locker_replay_refused_total{missing} 1",
+		"cardea_locker_rate_limited_total{/cards/delete} 1", "cardea_locker_refusals_counted_total{} 0", "cardea_locker_replay_refused_total{missing} 1",
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q\nwant %q", got, want)

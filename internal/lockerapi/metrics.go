@@ -11,6 +11,8 @@ type metrics struct {
 	openSeconds, sealSeconds prometheus.Observer
 
 	limits, replays, failures *prometheus.CounterVec
+
+	counted prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) (*metrics, error) {
@@ -28,10 +30,13 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		failures: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "cardea_locker_auth_failures_total", Help: "Requests refused because their sender could not be identified.",
 		}, []string{"method"}),
+		counted: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "cardea_locker_refusals_counted_total", Help: "Refused requests of strangers that are in the audit log by their number only.",
+		}),
 	}
 	var errs []error
 	if reg != nil {
-		for _, c := range []prometheus.Collector{jwe, m.limits, m.replays, m.failures} {
+		for _, c := range []prometheus.Collector{jwe, m.limits, m.replays, m.failures, m.counted} {
 			errs = append(errs, reg.Register(c))
 		}
 	}

@@ -253,7 +253,7 @@ func (x *exchange) respond(a *API, err error) {
 func (x *exchange) errorAnswer(a *API, err error) (status int, contentType []string) {
 	f, refused := errors.AsType[*fault](err)
 	if refused && x.route.op != nil {
-		if aerr := a.service.Refuse(x.ctx, x.who, x.route.op, x.target(), f); !errors.Is(aerr, f) {
+		if aerr := x.refuse(a, f); aerr != nil {
 			err, refused = aerr, false
 		}
 	}
@@ -284,6 +284,40 @@ func (x *exchange) errorAnswer(a *API, err error) (status int, contentType []str
 	encodeError(x.out, ans)
 	return ans.status, headerJSON
 }
+
+// refuse sees to it that a refusal is in the audit log, which of strangers who are
+// refused again and again holds the number only.
+func (x *exchange) refuse(a *API, f *fault) error {
+	who, op, target := x.who, x.route.op, x.target() // the entry may be written when the exchange is over
+	write := func(ctx context.Context, counted string) error {
+		cause := error(f)
+		if counted != "" {
+			cause = &repeated{f, counted}
+		}
+		if err := a.service.Refuse(ctx, who, op, target, cause); !errors.Is(err, f) {
+			return err
+		}
+		return nil
+	}
+	if who.Type != iam.TypeAnonymous && x.route.access != accessOpen {
+		return write(x.ctx, "")
+	}
+	counted, err := a.refusals.Refuse(x.ctx, x.ip, op.Name+" "+target.Tenant, f.code(), write)
+	if counted {
+		a.metrics.counted.Inc()
+	}
+	return err
+}
+
+// repeated is a fault that many requests had, of which the audit log is told by one entry.
+type repeated struct {
+	*fault
+	counted string
+}
+
+func (r *repeated) Error() string       { return r.counted }
+func (r *repeated) Unwrap() error       { return r.fault }
+func (r *repeated) AuditResult() string { return "repeated" }
 
 // retryAfter sets the header of that name, in whole seconds rounded up.
 func (x *exchange) retryAfter(d time.Duration) {
