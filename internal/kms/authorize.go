@@ -37,7 +37,11 @@ func (c *call) ready(ctx context.Context, k *live, a ask) (*live, error) {
 	if err := c.may(ctx, k, a); err != nil {
 		return nil, err
 	}
-	return c.fit(ctx, k, c.opOf(a))
+	k, err := c.fit(ctx, k, c.opOf(a))
+	if err == nil && a.op == nil {
+		c.mustApprove(k.Key)
+	}
+	return k, err
 }
 
 // fit looks at the state and usage of a key for which permission was given: only

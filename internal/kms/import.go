@@ -170,6 +170,9 @@ func (s *Service) ImportKeyMaterial(ctx context.Context, who Caller, in *ImportK
 		if m.Handle, m.Public, err = s.soft.Import(ctx, k.ref(&m), material); err != nil {
 			return backendError(err)
 		}
+		if err := c.approveImport(k, in, model, material, m.Public); err != nil {
+			return err
+		}
 		m.Import, m.Expiration, m.ValidTo = Imported, model, validTo
 		if fresh {
 			m.CreatedAt = c.at
@@ -179,6 +182,30 @@ func (s *Service) ImportKeyMaterial(ctx context.Context, who Caller, in *ImportK
 		c.result("keyMaterialId", m.ID)
 		return c.storeImport(ctx, k, m, fresh, sealed)
 	})
+}
+
+// approveImport is approve for an import.
+func (c *call) approveImport(k *live, in *ImportKeyMaterialInput, model ExpirationModel, material secret.Bytes, public []byte) error {
+	if !c.unapproved {
+		return nil
+	}
+	params := map[string]string{}
+	if len(public) > 0 {
+		params["public-sha256"] = hashText(string(public))
+	} else {
+		kcv, err := c.s.dual.CheckValue(k.Spec, material)
+		if err != nil {
+			return broken(CodeInternal, "The check value of the key material could not be computed.", err)
+		}
+		params["kcv"] = kcv
+	}
+	if model == MaterialDoesNotExpire {
+		params["expires"] = "never"
+	}
+	if in.ImportType == NewMaterial {
+		params["new-material"] = "yes"
+	}
+	return c.approve(k, params)
 }
 
 // expiration is how long the material is to be kept, checked.
@@ -372,6 +399,9 @@ func (s *Service) DeleteImportedKeyMaterial(ctx context.Context, who Caller, in 
 		c.result("keyId", k.arn)
 		if m == nil { // nothing was ever imported
 			return nil
+		}
+		if err := c.approve(k, map[string]string{"material": m.ID}); err != nil {
+			return err
 		}
 		out.KeyMaterialID = m.ID
 		c.result("keyMaterialId", m.ID)

@@ -48,6 +48,9 @@ type Key struct {
 	// MaterialSecret is the secret that the ids of imported material are made with,
 	// sealed; docs/spec/import-token.md.
 	MaterialSecret []byte `json:"material_secret,omitempty"`
+	// Approvals were deposited for the key, see DualControl; those that were spent stay
+	// until they expire.
+	Approvals []Approval `json:"approvals,omitempty"`
 }
 
 // Material is one of a key's materials.
@@ -96,7 +99,7 @@ type Regions struct {
 // Clone is a copy that may be changed. Handles and public keys are shared.
 func (k *Key) Clone() *Key {
 	c := *k
-	c.Tags, c.Materials = slices.Clone(k.Tags), slices.Clone(k.Materials)
+	c.Tags, c.Materials, c.Approvals = slices.Clone(k.Tags), slices.Clone(k.Materials), slices.Clone(k.Approvals)
 	if k.Regions != nil {
 		r := *k.Regions
 		r.Replicas = slices.Clone(r.Replicas)

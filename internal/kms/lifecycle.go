@@ -42,6 +42,12 @@ func (c *call) setState(ctx context.Context, keyID string, state KeyState) error
 	if err != nil {
 		return err
 	}
+	if k.State == state {
+		c.unchanged()
+	}
+	if err := c.approve(k, nil); err != nil {
+		return err
+	}
 	return c.updateKey(ctx, k, func(_ context.Context, _ Tx, k *Key) error {
 		k.State = state
 		return nil
@@ -65,6 +71,9 @@ func (s *Service) ScheduleKeyDeletion(ctx context.Context, who Caller, in *Sched
 			q.Add("kms:ScheduleKeyDeletionPendingWindowInDays", iam.Number(int64(days)))
 		}})
 		if err != nil {
+			return err
+		}
+		if err := c.approve(k, map[string]string{"window": strconv.Itoa(int(days))}); err != nil {
 			return err
 		}
 		next := k.Clone()

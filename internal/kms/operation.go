@@ -20,6 +20,7 @@ type Operation struct {
 	ReadOnly     bool           // as CloudTrail's readOnly
 	Uses         bool           // a success is a use of the key (GetKeyLastUsage)
 	TakesAlias   bool           // KeyId may be an alias
+	Approval     string         // what people approve under dual control; "" if it never needs approval
 }
 
 // class is a row of the table of key states.
@@ -71,6 +72,8 @@ func crossAccount(o *Operation) { o.CrossAccount = true }
 func byAlias(o *Operation)      { o.TakesAlias = true }
 func granted(o *Operation)      { o.Grant = GrantOperation(o.Name) }
 
+func approved(as string) func(*Operation) { return func(o *Operation) { o.Approval = as } }
+
 // The operations.
 var (
 	OpEncrypt                             = op("Encrypt", pciUse, classUse, crypto(keyspec.EncryptDecrypt))
@@ -95,8 +98,8 @@ var (
 	OpDescribeKey          = op("DescribeKey", pciAdmin, classAny, granted, crossAccount, byAlias, readOnly)
 	OpListKeys             = op("ListKeys", pciAdmin, classAny, readOnly)
 	OpEnableKey            = op("EnableKey", pciAdmin, classEnable)
-	OpDisableKey           = op("DisableKey", pciAdmin, classEnable)
-	OpScheduleKeyDeletion  = op("ScheduleKeyDeletion", pciObj, classSchedule)
+	OpDisableKey           = op("DisableKey", pciAdmin, classEnable, approved("key.disable"))
+	OpScheduleKeyDeletion  = op("ScheduleKeyDeletion", pciObj, classSchedule, approved("key.schedule-deletion"))
 	OpCancelKeyDeletion    = op("CancelKeyDeletion", pciObj, classCancel)
 	OpUpdateKeyDescription = op("UpdateKeyDescription", pciAdmin, classAnnotate)
 	OpGetKeyLastUsage      = op("GetKeyLastUsage", pciAdmin, classAny, readOnly)
@@ -111,7 +114,7 @@ var (
 	OpListResourceTags = op("ListResourceTags", pciAdmin, classAny, readOnly)
 
 	OpGetKeyPolicy    = op("GetKeyPolicy", pciAdmin, classAny, readOnly)
-	OpPutKeyPolicy    = op("PutKeyPolicy", pciIdent, classAny)
+	OpPutKeyPolicy    = op("PutKeyPolicy", pciIdent, classAny, approved("key.put-policy"))
 	OpListKeyPolicies = op("ListKeyPolicies", pciAdmin, classAny, readOnly)
 
 	OpCreateGrant         = op("CreateGrant", pciIdent, classCreateGrant, granted, crossAccount)
@@ -127,10 +130,10 @@ var (
 	OpListKeyRotations     = op("ListKeyRotations", pciAdmin, classAny, readOnly)
 
 	OpGetParametersForImport    = op("GetParametersForImport", pciAdmin, classImport, readOnly)
-	OpImportKeyMaterial         = op("ImportKeyMaterial", pciObj, classImport)
-	OpDeleteImportedKeyMaterial = op("DeleteImportedKeyMaterial", pciObj, classAny)
+	OpImportKeyMaterial         = op("ImportKeyMaterial", pciObj, classImport, approved("key.import-material"))
+	OpDeleteImportedKeyMaterial = op("DeleteImportedKeyMaterial", pciObj, classAny, approved("key.delete-material"))
 
-	OpReplicateKey        = op("ReplicateKey", pciObj, classReplicate)
+	OpReplicateKey        = op("ReplicateKey", pciObj, classReplicate, approved("key.replicate"))
 	OpUpdatePrimaryRegion = op("UpdatePrimaryRegion", pciAdmin, classReplicate)
 
 	OpCreateCustomKeyStore     = op("CreateCustomKeyStore", pciObj, classAny)

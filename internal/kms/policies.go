@@ -2,8 +2,6 @@ package kms
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"strconv"
 
@@ -108,6 +106,16 @@ func (s *Service) PutKeyPolicy(ctx context.Context, who Caller, in *PutKeyPolicy
 			return err
 		}
 		if err := c.vetPolicy(ctx, k.KeyRef, policy, in.BypassPolicyLockoutSafetyCheck); err != nil {
+			return err
+		}
+		if k.Policy == in.Policy {
+			c.unchanged()
+		}
+		params := map[string]string{"policy-sha256": hashText(in.Policy)}
+		if in.BypassPolicyLockoutSafetyCheck {
+			params["bypass-lockout-check"] = "yes"
+		}
+		if err := c.approve(k, params); err != nil {
 			return err
 		}
 		return c.updateKey(ctx, k, func(_ context.Context, _ Tx, k *Key) error {
@@ -221,7 +229,6 @@ func (c *call) policyParams(text string) {
 	if text == "" {
 		return
 	}
-	sum := sha256.Sum256([]byte(text))
-	c.param("policySha256", hex.EncodeToString(sum[:]))
+	c.param("policySha256", hashText(text))
 	c.param("policyLength", strconv.Itoa(len(text)))
 }

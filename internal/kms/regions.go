@@ -94,6 +94,12 @@ func (s *Service) ReplicateKey(ctx context.Context, who Caller, in *ReplicateKey
 		if err != nil {
 			return err
 		}
+		if d := &s.dual; c.unapproved && d.Tag != "" && !d.covers(replica) {
+			return refuse(CodeValidation, "The key is under dual control by its tag "+d.Tag+": give the replica the same tag.")
+		}
+		if err := c.approve(k, map[string]string{"region": replica.Region, "policy-sha256": hashText(replica.Policy)}); err != nil {
+			return err
+		}
 		c.result("replicaKeyMetadata.arn", replica.ARN())
 		if err := c.storeReplica(ctx, k, replica); err != nil {
 			return err

@@ -28,6 +28,8 @@ type Options struct {
 	PrincipalID func(ctx context.Context, arn string) (string, error)
 	Regions     []string
 
+	DualControl DualControl // the zero value asks for no approvals
+
 	// JobInterval is how often RunJobs looks for what others have changed; for what
 	// time has brought it looks half as often. Default 500 ms.
 	JobInterval time.Duration
@@ -67,6 +69,7 @@ type Service struct {
 	interval  time.Duration
 	postponed postponements
 	making    keyMaking
+	dual      DualControl
 }
 
 // New makes a service. Call RunJobs to let time pass for its keys, and Close at the end.
@@ -74,9 +77,12 @@ func New(o Options) (*Service, error) {
 	if o.Node == "" || o.Store == nil || o.Soft == nil || o.Secrets == nil || o.Accounts == nil || len(o.Regions) == 0 {
 		return nil, errors.New("kms: Node, Store, Soft, Secrets, Accounts and Regions are required")
 	}
+	if err := o.DualControl.vet(); err != nil {
+		return nil, err
+	}
 	s := &Service{
-		uniqueID: o.PrincipalID,
-		node:     o.Node, store: o.Store, soft: o.Soft, secrets: o.Secrets, keyStores: o.KeyStores, accounts: o.Accounts, principal: o.Principal,
+		dual: o.DualControl, uniqueID: o.PrincipalID,
+		node: o.Node, store: o.Store, soft: o.Soft, secrets: o.Secrets, keyStores: o.KeyStores, accounts: o.Accounts, principal: o.Principal,
 		regions: slices.Clone(o.Regions), now: o.Now, log: o.Logger, limits: o.Limits,
 	}
 	if s.now == nil {

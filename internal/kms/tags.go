@@ -86,6 +86,11 @@ func (s *Service) UntagResource(ctx context.Context, who Caller, in *UntagResour
 		if err != nil {
 			return err
 		}
+		if d := &s.dual; d.Tag != "" && d.covers(k.Key) && slices.Contains(in.TagKeys, d.Tag) {
+			if err := c.approveAs(k, approvalEndControl, nil); err != nil {
+				return err
+			}
+		}
 		return c.updateKey(ctx, k, func(_ context.Context, _ Tx, k *Key) error {
 			k.Tags = slices.DeleteFunc(k.Tags, func(t Tag) bool { return slices.Contains(in.TagKeys, t.TagKey) })
 			return nil
