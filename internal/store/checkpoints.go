@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"cardea/internal/audit"
@@ -31,9 +32,10 @@ type checkpoints struct {
 	s        *Store
 	signer   *audit.Signer
 	interval time.Duration
-	signed   int64   // entries in the last checkpoint
-	failing  bool    // the last try failed
-	thinned  []int64 // per step of thinning: checkpoints of fewer entries are done
+	mu       sync.Mutex // guards signed, and lets one sign at a time
+	signed   int64      // entries in the last checkpoint
+	failing  bool       // the last try failed
+	thinned  []int64    // per step of thinning: checkpoints of fewer entries are done
 }
 
 func newCheckpoints(s *Store, signer *audit.Signer, interval time.Duration) *checkpoints {
@@ -84,6 +86,8 @@ func (p *checkpoints) last() error {
 // what the database holds, read in the transaction that stores it and compared
 // with what this process has written.
 func (p *checkpoints) sign(ctx context.Context) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if size := p.s.com.size.Load(); size == p.signed || size == 0 {
 		return nil
 	}

@@ -44,6 +44,11 @@ func Run(t *testing.T, url func(testing.TB) string) {
 
 		"LogGoesOnAfterReopening":              testResume,
 		"LogOfManyKindsVerifies":               testSource,
+		"LogIsPrunedBesideItsNode":             testPrune,
+		"LogIsPrunedToItsLastCommit":           testPruneAll,
+		"PruningThatIsNotAllowedDoesNothing":   testPruneRefused,
+		"InterruptedPruningIsFinished":         testPruneInterrupted,
+		"PruningKeepsItsRecords":               testPruneKeepsRecords,
 		"LogOfAppendsInOneCallStaysInOrder":    testAppendMany,
 		"LogIsSignedAsItGrowsAndAtClose":       testCheckpoints,
 		"LogThatIsDamagedIsNotWritten":         testDamaged,
@@ -187,10 +192,10 @@ func testPutConflicts(t *testing.T, url string) {
 
 func testUpsert(t *testing.T, url string) {
 	s := Open(t, url)
-	h := Holder(t, s)
+	h, other := Holder(t, s), holderNamed(t, s, "entity_1", []byte("secret"))
 	first := Record(h.ID)
 	first.Dedupe, first.ExpiresAt = nil, 5
-	second := Record(h.ID + 1)
+	second := Record(other.ID)
 	second.Lookup, second.Space, second.Kind, second.Customer = first.Lookup, vault.SpaceV2, vault.KindJSON, ""
 	for _, r := range []vault.Record{first, second, first} {
 		if err := s.UpsertRecord(t.Context(), r, Entry(t, r.Reference)); err != nil {
@@ -198,8 +203,8 @@ func testUpsert(t *testing.T, url string) {
 		}
 		sameRecord(t, must[vault.Record](t)(s.Record(t.Context(), r.Lookup)), r)
 	}
-	if got := entries(t, s); got != 4 { // with the holder's
-		t.Errorf("%d entries, want 4", got)
+	if got := entries(t, s); got != 5 { // with the holders'
+		t.Errorf("%d entries, want 5", got)
 	}
 }
 
