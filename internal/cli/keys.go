@@ -32,6 +32,7 @@ type keysCommands struct {
 	Cancel   keysCancelCommand   `cmd:"" help:"End a job where it is."`
 
 	ScheduleDeletion keysScheduleDeletionCommand `cmd:"" help:"Have a key of AWS KMS or a key service destroyed, with the approval of two others, when nothing uses it."`
+	Compromise       keysCompromiseCommand       `cmd:"" help:"Answer the compromise of a key of AWS KMS or a key service: end its use, replace it, have data moved, disable it."`
 	CancelDeletion   keysCancelDeletionCommand   `cmd:"" help:"Keep a key of AWS KMS or a key service that waits for its destruction."`
 }
 

@@ -133,12 +133,7 @@ func (c *Class) may(p *iam.Policy, principal string, allowed, denied []string) e
 		return err
 	}
 	now := time.Unix(1<<30, 0)
-	who := iam.Caller{Type: iam.CallerUser, ARN: principal, Account: arn.Account, ID: "AIDAEXAMPLE", Issued: now, MFA: now}
-	if name, role := strings.CutPrefix(arn.Resource, "role/"); role {
-		name = name[strings.LastIndexByte(name, '/')+1:]
-		who.Type, who.ID = iam.CallerRole, "AROAEXAMPLE:session"
-		who.Session = "arn:" + arn.Partition + ":sts::" + arn.Account + ":assumed-role/" + name + "/session"
-	}
+	who := callerOf(arn, now)
 	var x iam.Context
 	if len(c.Conditions.ViaService) > 0 {
 		x.Add("kms:ViaService", iam.String(c.Conditions.ViaService[0]))
@@ -149,7 +144,7 @@ func (c *Class) may(p *iam.Policy, principal string, allowed, denied []string) e
 		}
 	}
 	key := "arn:" + arn.Partition + ":kms:us-east-1:" + c.Account() + ":key/00000000-0000-0000-0000-000000000000"
-	everything, err := iam.ParsePolicy(iam.IdentityPolicy, []byte(`{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"*","Resource":"*"}}`))
+	everything, err := allowsEverything()
 	if err != nil {
 		return err
 	}
@@ -163,4 +158,20 @@ func (c *Class) may(p *iam.Policy, principal string, allowed, denied []string) e
 		}
 	}
 	return nil
+}
+
+// callerOf is a user or role as the evaluator asks about one, with a second factor.
+func callerOf(arn iam.ARN, now time.Time) iam.Caller {
+	who := iam.Caller{Type: iam.CallerUser, ARN: arn.String(), Account: arn.Account, ID: "AIDAEXAMPLE", Issued: now, MFA: now}
+	if name, role := strings.CutPrefix(arn.Resource, "role/"); role {
+		name = name[strings.LastIndexByte(name, '/')+1:]
+		who.Type, who.ID = iam.CallerRole, "AROAEXAMPLE:session"
+		who.Session = "arn:" + arn.Partition + ":sts::" + arn.Account + ":assumed-role/" + name + "/session"
+	}
+	return who
+}
+
+// allowsEverything is an identity policy that leaves it to the key's to decide.
+func allowsEverything() (*iam.Policy, error) {
+	return iam.ParsePolicy(iam.IdentityPolicy, []byte(`{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"*","Resource":"*"}}`))
 }

@@ -177,7 +177,7 @@ func (p *Policy) judgeOld(k *Key, now time.Time) KeyStatus {
 	return v
 }
 
-//go:embed status.html.tmpl
+//go:embed status.html.tmpl report.html.tmpl
 var pages embed.FS
 
 // HTML writes the status as one file that needs no other.
