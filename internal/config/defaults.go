@@ -44,6 +44,7 @@ func Default() Config {
 			Unseal:         UnsealShares,
 			CacheEntries:   10_000,
 			Clusters:       map[string]Cluster{},
+			DualControl:    defaultDualControl(),
 			Database:       defaultDatabase(),
 		},
 		Tenants:       map[string]Tenant{},

@@ -33,6 +33,8 @@ type KeyService struct {
 	CacheEntries int                `toml:"cache_entries"` // materials kept unwrapped
 	Clusters     map[string]Cluster `toml:"clusters"`
 
+	DualControl DualControl `toml:"dual_control"`
+
 	Database Database `toml:"database"`
 
 	RootKey secret.Bytes `toml:"-"` // 32 bytes, content of RootKeyFile
@@ -116,6 +118,7 @@ func (c Config) validateKeyService(v *validation) {
 		}
 	}
 	k.validateUnseal(v, key)
+	k.DualControl.validate(v, key+".dual_control")
 	for _, id := range sortedKeys(k.Clusters) {
 		at, cluster := key+".clusters."+id, k.Clusters[id]
 		if !clusterPattern.MatchString(id) {
