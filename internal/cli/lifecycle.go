@@ -52,6 +52,7 @@ func (f policyFile) open(ctx context.Context) (*lifecycle.Policy, *lifecycle.Adm
 type planView struct {
 	Steps     []lifecycle.Step `json:"steps"`
 	Conflicts []string         `json:"conflicts"`
+	Unread    []string         `json:"unread,omitempty"` // keys that may be of the policy
 }
 
 func (v *planView) text(w io.Writer) error {
@@ -74,7 +75,16 @@ func (v *planView) text(w io.Writer) error {
 	for _, c := range v.Conflicts {
 		fmt.Fprintf(w, "conflict: %s\n", printable(c))
 	}
-	return nil
+	return unreadText(w, v.Unread)
+}
+
+// unreadText tells of keys that could not be looked at.
+func unreadText(w io.Writer, unread []string) error {
+	if len(unread) == 0 {
+		return nil
+	}
+	_, err := fmt.Fprintf(w, "%d keys may be of the policy, but their tags may not be read: %s\n", len(unread), printable(strings.Join(unread, ", ")))
+	return err
 }
 
 type lifecyclePlanCommand struct {
@@ -85,7 +95,7 @@ type lifecyclePlanCommand struct {
 // Help implements kong.HelpProvider.
 func (lifecyclePlanCommand) Help() string {
 	return "Examples:\n  cardea lifecycle plan --file key-lifecycle.yaml\n  cardea lifecycle plan --file key-lifecycle.yaml --endpoint-url https://keys.example.com --region eu-central-1 --output json\n\n" +
-		"Nothing is changed. Exit status 3 if something is to be changed, or is in conflict with the file."
+		"Nothing is changed. Exit status 3 if something is to be changed, is in conflict with the file, or could not be looked at."
 }
 
 func (c lifecyclePlanCommand) Run(ctx context.Context, p *Process) error {
@@ -97,7 +107,7 @@ func (c lifecyclePlanCommand) Run(ctx context.Context, p *Process) error {
 	if err != nil {
 		return err
 	}
-	v := planView{Steps: []lifecycle.Step{}, Conflicts: []string{}}
+	v := planView{Steps: []lifecycle.Step{}, Conflicts: []string{}, Unread: inv.Unread}
 	steps, conflicts, err := policy.Plan(inv)
 	if err != nil {
 		return err
@@ -106,7 +116,7 @@ func (c lifecyclePlanCommand) Run(ctx context.Context, p *Process) error {
 	if err := c.print(p.Stdout, v, v.text); err != nil {
 		return err
 	}
-	if len(steps)+len(conflicts) > 0 {
+	if len(steps)+len(conflicts)+len(inv.Unread) > 0 {
 		return errFindings
 	}
 	return nil
@@ -206,23 +216,32 @@ func (c lifecycleApplyCommand) Run(ctx context.Context, p *Process) error {
 		return err
 	}
 	admin.Approve = check
-	err = c.perform(ctx, p, true, app.OpLifecycleApply, vault.Target{}, "", func() (string, string, error) {
-		steps, err := admin.Apply(ctx, policy)
-		v.Steps = append(v.Steps, steps...)
-		var did []string
-		for _, s := range steps {
-			did = append(did, s.Class+" "+string(s.Kind)+" "+s.Key)
+	admin.Begin = func(steps []lifecycle.Step) error {
+		return c.perform(ctx, p, true, app.OpLifecycleApply, vault.Target{}, "", func() (string, string, error) {
+			return "begun", stepsText(steps) + "; approvals: " + cmpText(g.names(), "none"), nil
+		})
+	}
+	done, failed := admin.Apply(ctx, policy)
+	v.Steps = append(v.Steps, done...)
+	err = c.perform(context.WithoutCancel(ctx), p, true, app.OpLifecycleApply, vault.Target{}, "", func() (string, string, error) {
+		if failed == nil {
+			failed = g.finish(fmt.Sprintf("applied, %d steps", len(done)))
 		}
-		detail := fmt.Sprintf("%d steps: %s; approvals: %s", len(steps), strings.Join(did, ", "), cmpText(g.names(), "none"))
-		if err == nil {
-			err = g.finish(fmt.Sprintf("applied, %d steps", len(steps)))
-		}
-		return "applied", detail, err
+		return "applied", stepsText(done), failed
 	})
 	if err != nil {
 		return err
 	}
 	return c.print(p.Stdout, v, v.text)
+}
+
+// stepsText is steps in a line, for the audit log.
+func stepsText(steps []lifecycle.Step) string {
+	var all []string
+	for _, s := range steps {
+		all = append(all, strings.TrimSpace(s.Class+" "+string(s.Kind)+" "+s.Key))
+	}
+	return fmt.Sprintf("%d steps: %s", len(steps), strings.Join(all, ", "))
 }
 
 type lifecycleStatusCommand struct {

@@ -17,6 +17,9 @@ type Administrator struct {
 	KMS *awskms.Client
 	// Approve returns an error unless what is needed was approved; nil refuses all.
 	Approve func(*Needed) error
+	// Begin is told of all steps before the first is done, so that what a run that is
+	// killed did is explained; its error stops everything. It may be nil.
+	Begin func([]Step) error
 	// Done is told of each step after it was done; its error stops everything. It may
 	// be nil.
 	Done func(Step) error
@@ -46,6 +49,11 @@ func (a *Administrator) Apply(ctx context.Context, p *Policy) (done []Step, err 
 	for _, s := range steps {
 		if err := a.approved(s.Approval); err != nil {
 			return nil, fmt.Errorf("%s: %s: %w", s.Class, s.Kind, err)
+		}
+	}
+	if a.Begin != nil && len(steps) > 0 {
+		if err := a.Begin(steps); err != nil {
+			return nil, err
 		}
 	}
 	made := map[string]string{}

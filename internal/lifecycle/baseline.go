@@ -136,6 +136,9 @@ func (p *Policy) Drift(inv *Inventory, b *Baseline) ([]Drift, error) {
 			out = append(out, Drift{Against: "file", Class: k.Class, Key: k.ARN, What: "key", Want: "none", Is: string(k.State)})
 		}
 	}
+	for _, id := range inv.Unread {
+		out = append(out, Drift{Against: "file", Key: id, What: "key", Want: "readable", Is: "its tags may not be read: it may be of the policy"})
+	}
 	if b == nil {
 		return out, nil
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -99,7 +100,8 @@ func unreadable(err error) bool {
 type Inventory struct {
 	Keys    []*Key            // of the policy, by tag
 	Aliases map[string]string // alias → key id, of all keys
-	// Unread are keys whose tags could not be read: they may be of the policy.
+	// Unread are ids of keys whose tags the caller may not read: they may be of the
+	// policy. Keys that AWS manages are not among them.
 	Unread []string
 }
 
@@ -146,7 +148,9 @@ func Take(ctx context.Context, c *awskms.Client) (*Inventory, error) {
 		for _, e := range page.Keys {
 			tags, err := tagsOf(ctx, c, *e.KeyId)
 			if api, ok := errors.AsType[smithy.APIError](err); ok && api.ErrorCode() == "AccessDeniedException" {
-				inv.Unread = append(inv.Unread, *e.KeyId) // also of each key that AWS manages
+				if !slices.ContainsFunc(byKey[*e.KeyId], func(alias string) bool { return strings.HasPrefix(alias, "alias/aws/") }) {
+					inv.Unread = append(inv.Unread, *e.KeyId)
+				}
 				continue
 			}
 			if err != nil {
@@ -235,6 +239,10 @@ func utc(t *time.Time) time.Time {
 	return t.UTC()
 }
 
+// defaultPeriod is that of KMS, also where a key service that has no other does not
+// tell it.
+const defaultPeriod = Days(365)
+
 // history reads rotations and last use, where there are any.
 func (k *Key) history(ctx context.Context, c *awskms.Client) error {
 	if k.Spec == "SYMMETRIC_DEFAULT" && k.Store == "" {
@@ -242,7 +250,9 @@ func (k *Key) history(ctx context.Context, c *awskms.Client) error {
 		switch {
 		case err == nil:
 			k.Rotates, k.NextRotation = r.KeyRotationEnabled, utc(r.NextRotationDate)
-			k.Period = Days(aws.ToInt32(r.RotationPeriodInDays))
+			if k.Period = Days(aws.ToInt32(r.RotationPeriodInDays)); k.Rotates && k.Period == 0 {
+				k.Period = defaultPeriod
+			}
 		case !unsupported(err):
 			return fmt.Errorf("rotation of key %s: %w", k.ID, err)
 		}

@@ -67,6 +67,9 @@ func (p *Policy) Plan(inv *Inventory) (steps []Step, conflicts []string, err err
 		if err != nil {
 			return nil, nil, err
 		}
+		if len(s) > 0 && s[0].Kind == StepCreate && len(inv.Unread) > 0 {
+			bad = append(bad, fmt.Sprintf("keys.%s: no key was found, but one of those that may not be read could be it: %s: run this as somebody who may list their tags", name, strings.Join(inv.Unread, ", ")))
+		}
 		steps, conflicts = append(steps, s...), append(conflicts, bad...)
 	}
 	return steps, conflicts, nil

@@ -1,0 +1,393 @@
+package apptest
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awskms "github.com/aws/aws-sdk-go-v2/service/kms"
+	"github.com/aws/aws-sdk-go-v2/service/kms/types"
+
+	"cardea/internal/lifecycle"
+)
+
+// deadly is a proxy in front of a service which kills a command when the service has
+// done the command's n-th change, before the command hears of it: the moment at which
+// most can go wrong.
+type deadly struct {
+	url string
+
+	mu   sync.Mutex // guards below
+	left int        // changes until the kill; 0 is never
+	cmd  *exec.Cmd
+	did  []string // operations that change something
+}
+
+// reads says whether an operation changes nothing. What a user does with a key changes
+// nothing, either, but the state that the command keeps.
+func reads(operation string) bool {
+	for _, p := range []string{"List", "Get", "Describe"} {
+		if strings.HasPrefix(operation, p) {
+			return true
+		}
+	}
+	return false
+}
+
+// newDeadly stands before the service at a URL.
+func newDeadly(t *testing.T, to string) *deadly {
+	t.Helper()
+	d := &deadly{}
+	target, err := url.Parse(to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(d.handler(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+		r.SetURL(target)
+		r.Out.Host = r.In.Host // it is signed
+	}}, func(r *http.Request) string {
+		_, operation, _ := strings.Cut(r.Header.Get("X-Amz-Target"), ".")
+		return operation
+	}))
+	t.Cleanup(server.Close)
+	d.url = server.URL
+	return d
+}
+
+// handler passes requests on, and kills.
+func (d *deadly) handler(to http.Handler, operation func(*http.Request) string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		op := operation(r)
+		if reads(op) {
+			to.ServeHTTP(w, r)
+			return
+		}
+		answer := &kept{header: http.Header{}}
+		to.ServeHTTP(answer, r)
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.did = append(d.did, op)
+		if d.left--; d.left == 0 {
+			if err := d.cmd.Process.Kill(); err == nil {
+				return
+			}
+		}
+		answer.to(w)
+	})
+}
+
+// kept is an answer that waits until it may be given.
+type kept struct {
+	header http.Header
+	status int
+	body   bytes.Buffer
+}
+
+func (k *kept) Header() http.Header         { return k.header }
+func (k *kept) WriteHeader(status int)      { k.status = status }
+func (k *kept) Write(b []byte) (int, error) { return k.body.Write(b) }
+
+func (k *kept) to(w http.ResponseWriter) {
+	maps.Copy(w.Header(), k.header)
+	if k.status != 0 {
+		w.WriteHeader(k.status)
+	}
+	w.Write(k.body.Bytes())
+}
+
+// errWasKilled says that a command was killed.
+var errWasKilled = errors.New("killed")
+
+// run runs a command of the binary that is killed at the n-th change, 0 is never. It
+// returns what it printed and its exit status.
+func (d *deadly) run(t *testing.T, n int, env []string, args ...string) (out string, err error) {
+	t.Helper()
+	path, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var text bytes.Buffer
+	cmd := exec.Command(path, args...)
+	cmd.Env, cmd.Stdout, cmd.Stderr = append(os.Environ(), env...), &text, &text
+	d.mu.Lock()
+	d.left, d.cmd, d.did = n, cmd, nil
+	err = cmd.Start()
+	d.mu.Unlock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = cmd.Wait()
+	if s, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); ok && s.Signaled() {
+		err = errWasKilled
+	}
+	return text.String(), err
+}
+
+// changes are the operations of the last run.
+func (d *deadly) changes() []string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Clone(d.did)
+}
+
+func credentialsEnv(c aws.Credentials) []string {
+	return []string{"AWS_ACCESS_KEY_ID=" + c.AccessKeyID, "AWS_SECRET_ACCESS_KEY=" + c.SecretAccessKey, "AWS_REGION=" + keyRegion, "AWS_EC2_METADATA_DISABLED=true", "AWS_CONFIG_FILE=/dev/null", "AWS_SHARED_CREDENTIALS_FILE=/dev/null"}
+}
+
+// everyKill has a scenario end undisturbed, and then once more for every change that
+// it makes, with a kill at that one: the command that was killed is run again, and
+// must come to the same state. prepare makes what a scenario works on, by its number;
+// look is the state, with what differs from scenario to scenario made equal.
+func (d *deadly) everyKill(t *testing.T, env []string, prepare func(i int) (args []string), look func(i int) string) {
+	t.Helper()
+	args := prepare(0)
+	if out, err := d.run(t, 0, env, args...); err != nil {
+		t.Fatalf("undisturbed: %v\n%s", err, out)
+	}
+	all, want := d.changes(), look(0)
+	for n := 1; n <= len(all); n++ {
+		args = prepare(n)
+		if out, err := d.run(t, n, env, args...); !errors.Is(err, errWasKilled) {
+			t.Fatalf("it was to be killed at %s, %d of %v: %v\n%s", all[n-1], n, all, err, out)
+		}
+		if out, err := d.run(t, 0, env, args...); err != nil {
+			t.Errorf("after a kill at %s, %d of %v: %v\n%s", all[n-1], n, all, err, out)
+		}
+		if got := look(n); got != want {
+			t.Errorf("after a kill at %s, %d of %v:\n%s\nundisturbed:\n%s", all[n-1], n, all, got, want)
+		}
+	}
+	t.Logf("killed at each of %v", all)
+}
+
+// lifecycleService is a key service in a process of its own, and a proxy before it.
+func lifecycleService(t *testing.T) (*keyInstallation, *awskms.Client, *deadly) {
+	t.Helper()
+	in := installKeys(t, "sqlite")
+	n := in.start(t)
+	in.bootstrap(t)
+	return in, sdk(n, in.creds, 4), newDeadly(t, n.url)
+}
+
+// named is a key that an alias names, as text without what is of this one alone.
+func named(t *testing.T, c *awskms.Client, alias, number string) (text string, k *lifecycle.Key) {
+	t.Helper()
+	k, err := lifecycle.Look(t.Context(), c, alias)
+	if err != nil {
+		return err.Error(), nil
+	}
+	return keyText(t, c, k, number), k
+}
+
+func keyText(t *testing.T, c *awskms.Client, k *lifecycle.Key, number string) string {
+	t.Helper()
+	aliases, err := lifecycle.AliasesOf(t.Context(), c, k.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var tags []string
+	for name, value := range k.Tags {
+		if name == "cardea:replaces" || name == "cardea:replaced-by" {
+			value = "another"
+		}
+		tags = append(tags, name+"="+value)
+	}
+	slices.Sort(tags)
+	text := fmt.Sprintf("%s %s %s %q aliases %v tags %v rotates %v every %d, %d rotations, policy %s", k.State, k.Spec, k.Usage, k.Description, aliases, tags, k.Rotates, k.Period, len(k.Rotations), k.Policy)
+	return strings.ReplaceAll(text, number, "N")
+}
+
+// withTag is how many keys have a tag.
+func withTag(t *testing.T, c *awskms.Client, name, value string) (n int) {
+	t.Helper()
+	for pages := awskms.NewListKeysPaginator(c, &awskms.ListKeysInput{}); pages.HasMorePages(); {
+		page, err := pages.NextPage(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range page.Keys {
+			tags, err := c.ListResourceTags(t.Context(), &awskms.ListResourceTagsInput{KeyId: e.KeyId})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if slices.ContainsFunc(tags.Tags, func(tag types.Tag) bool { return *tag.TagKey == name && *tag.TagValue == value }) {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// TestLifecycleApplyCrash kills 'cardea lifecycle apply' with SIGKILL at every change:
+// a key is made, and another changed.
+func TestLifecycleApplyCrash(t *testing.T) {
+	t.Parallel()
+	in, c, d := lifecycleService(t)
+	env := credentialsEnv(in.creds)
+	const number = "run%02d"
+	file := func(i int, made bool) string {
+		name := fmt.Sprintf(number, i)
+		class := func(class, description, environment, user string) string {
+			return fmt.Sprintf(`
+  %[1]s-%[2]s:
+    service: rds
+    environment: prod
+    description: %[3]s
+    cryptoperiod: {originator: 365d, recipient: 2y}
+    rotation: 90d
+    aliases: [alias/%[1]s-%[2]s, alias/%[1]s-%[2]s-too]
+    tags: {Environment: %[4]s}
+    administrators: ["arn:aws:iam::%[6]s:user/admin"]
+    users: ["arn:aws:iam::%[6]s:role/%[5]s"]
+`, class, name, description, environment, user, keyAccount)
+		}
+		text := "version: 1\nkeys:" + class("old", "before", "test", "app")
+		if made {
+			text = "version: 1\nkeys:" + class("old", "after", "prod", "other") + class("new", "made", "prod", "app")
+		}
+		path := filepath.Join(in.dir, name+".yaml")
+		write(t, path, text)
+		return path
+	}
+	for _, role := range []string{"app", "other"} {
+		in.role(t, role)
+	}
+	apply := func(path string) []string {
+		return []string{"lifecycle", "apply", "--file", path, "--endpoint-url", d.url, "--config", in.config}
+	}
+	d.everyKill(t, env, func(i int) []string {
+		if out, err := d.run(t, 0, env, apply(file(i, false))...); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		return apply(file(i, true))
+	}, func(i int) string {
+		n := fmt.Sprintf(number, i)
+		var all []string
+		for _, class := range []string{"old-" + n, "new-" + n} {
+			if n := withTag(t, c, "cardea:class", class); n != 1 {
+				t.Errorf("%d keys of class %s, want 1", n, class)
+			}
+			text, _ := named(t, c, "alias/"+class, n)
+			all = append(all, text)
+		}
+		return strings.Join(all, "\n")
+	})
+	in.explained(t, "lifecycle.apply")
+}
+
+// TestKeysRotateCrash kills 'cardea keys rotate --key-id' with SIGKILL at every change,
+// on keys that KMS rotates and on those that another key must replace.
+func TestKeysRotateCrash(t *testing.T) {
+	t.Parallel()
+	in, c, d := lifecycleService(t)
+	env := credentialsEnv(in.creds)
+	for name, kind := range map[string]struct {
+		in   awskms.CreateKeyInput
+		args []string
+		keys int
+	}{
+		"symmetric": {awskms.CreateKeyInput{}, nil, 1},
+		"HMAC":      {awskms.CreateKeyInput{KeySpec: types.KeySpecHmac256, KeyUsage: types.KeyUsageTypeGenerateVerifyMac}, []string{"--disable-old"}, 2},
+		"signing":   {awskms.CreateKeyInput{KeySpec: types.KeySpecEccNistP256, KeyUsage: types.KeyUsageTypeSignVerify}, nil, 2},
+		"replaced":  {awskms.CreateKeyInput{}, []string{"--replace", "--disable-old"}, 2},
+	} {
+		if name == "signing" && *rounds <= 2 {
+			continue // it goes the way of HMAC
+		}
+		t.Run(name, func(t *testing.T) {
+			old := map[int]string{}
+			number := func(i int) string { return fmt.Sprintf("%s-%02d", name, i) }
+			d.everyKill(t, env, func(i int) []string {
+				kind.in.Description = aws.String(number(i))
+				kind.in.Tags = []types.Tag{{TagKey: aws.String("test"), TagValue: aws.String(number(i))}}
+				old[i] = makeKMSKey(t, c, &kind.in)
+				for _, alias := range []string{"alias/" + number(i), "alias/" + number(i) + "-too"} {
+					if _, err := c.CreateAlias(t.Context(), &awskms.CreateAliasInput{AliasName: &alias, TargetKeyId: aws.String(old[i])}); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if slices.Contains(kind.args, "--replace") {
+					if _, err := c.EnableKeyRotation(t.Context(), &awskms.EnableKeyRotationInput{KeyId: aws.String(old[i]), RotationPeriodInDays: aws.Int32(100)}); err != nil {
+						t.Fatal(err)
+					}
+				}
+				return append([]string{"keys", "rotate", "--key-id", "alias/" + number(i), "--verify", "--endpoint-url", d.url, "--config", in.config}, kind.args...)
+			}, func(i int) string {
+				if n := withTag(t, c, "test", number(i)); n != kind.keys {
+					t.Errorf("%d keys of %s, want %d", n, number(i), kind.keys)
+				}
+				text, _ := named(t, c, "alias/"+number(i), number(i))
+				was, _ := named(t, c, old[i], number(i))
+				return text + "\nold: " + was + "\nsteps: " + in.steps(t, old[i])
+			})
+		})
+	}
+	in.explained(t, "lifecycle.rotate")
+}
+
+// role makes a role that policies can name.
+func (in *keyInstallation) role(t *testing.T, name string) {
+	t.Helper()
+	trust := `{"Version":"2012-10-17","Statement":{"Effect":"Allow","Principal":{"AWS":"arn:aws:iam::` + keyAccount + `:root"},"Action":"sts:AssumeRole"}}`
+	path := filepath.Join(in.dir, "trust.json")
+	write(t, path, trust)
+	in.run(t, "identity", "role", "create", name, "--trust", path, "--config", in.config)
+}
+
+// steps are those of the report of a key's rotation.
+func (in *installation) steps(t *testing.T, arn string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(in.dir, "rotation-"+arn[strings.LastIndexByte(arn, '/')+1:]+".json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var x lifecycle.Rotation
+	if err := json.Unmarshal(text, &x); err != nil || x.Finished.IsZero() {
+		t.Errorf("the report is not of a finished rotation: %v\n%s", err, text)
+	}
+	var all []string
+	for _, s := range x.Steps {
+		all = append(all, s.Step)
+	}
+	return strings.Join(all, ", ")
+}
+
+// explained checks that the log of the installation has an entry for every command
+// before it changed anything, also of those that were killed, and one after it for
+// each that ended.
+func (in *installation) explained(t *testing.T, op string) {
+	t.Helper()
+	in.run(t, "audit", "verify", "--config", in.config, "--origin", "cardea/crash-cli") // the key service has a log of its own
+	counts := map[string]int{}
+	for line := range strings.Lines(string(in.run(t, "audit", "show", "--config", in.config, "--op", op, "--output", "json"))) {
+		var e struct {
+			Entry struct {
+				Result string `json:"result"`
+			} `json:"entry"`
+		}
+		if err := json.Unmarshal([]byte(line), &e); err != nil {
+			t.Fatal(err)
+		}
+		counts[e.Entry.Result]++
+	}
+	ended := counts["applied"] + counts["rotated"]
+	if counts["begun"] <= ended || ended == 0 {
+		t.Errorf("entries of %s: %v: those that were killed are not told", op, counts)
+	}
+	t.Logf("%s: %v", op, counts)
+}
