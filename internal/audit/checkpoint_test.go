@@ -194,7 +194,7 @@ func TestOpenCheckpointRefuses(t *testing.T) {
 	text, sigs, _ := strings.Cut(string(signed), "\n\n")
 	// sign signs any text, as one who has the key could.
 	sign := func(text string, by *Signer) string {
-		b, err := note.Sign(&note.Note{Text: text}, by.key)
+		b, err := note.Sign(&note.Note{Text: text}, by.key.(localKey))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -256,7 +256,7 @@ func TestWitnessSignaturesAreIgnored(t *testing.T) {
 	if !errors.As(err, &u) {
 		t.Fatal(n, err)
 	}
-	both, err := note.Sign(u.Note, witness.key)
+	both, err := note.Sign(u.Note, witness.key.(localKey))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -282,7 +282,7 @@ func FuzzOpenCheckpoint(f *testing.F) {
 			t.Errorf("opened %+v", c)
 		}
 		// Signed: what opens is what was signed.
-		signed, err := note.Sign(&note.Note{Text: text}, s.key)
+		signed, err := note.Sign(&note.Note{Text: text}, s.key.(localKey))
 		if err != nil {
 			return
 		}

@@ -88,7 +88,7 @@ func (s *Signer) SignPruning(p Pruning) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("sign pruning: %w", err)
 	}
-	signed, err := note.Sign(&note.Note{Text: text}, s.key)
+	signed, err := s.key.sign(context.Background(), text)
 	if err != nil {
 		return nil, fmt.Errorf("sign pruning: %w", err)
 	}

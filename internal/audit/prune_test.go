@@ -507,7 +507,7 @@ func TestPruningHasOneText(t *testing.T) {
 		if bad == text {
 			t.Fatalf("%q is not in the text", c[0])
 		}
-		signed, err := note.Sign(&note.Note{Text: bad}, key.key)
+		signed, err := note.Sign(&note.Note{Text: bad}, key.key.(localKey))
 		if err != nil {
 			t.Fatal(err)
 		}

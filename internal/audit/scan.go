@@ -44,10 +44,10 @@ func (r *entryReader) read(line []byte) (time.Time, *Entry, error) {
 // nothing of what it reads and encodes nothing again.
 //
 // It knows only what most entries look like, without characters that are escaped or
-// not ASCII, without digits that might be a card number, and of no operation that
-// verification looks into. What it does not
-// recognise says nothing: decode decides. What it does recognise decode takes too,
-// with the same time; TestScannerAgreesWithDecode and FuzzScanner hold it to that.
+// not ASCII, without digits that might be a card number, and not of a pruning. That it
+// does not recognise a line says nothing: decode decides. What it does recognise decode
+// takes too, with the same time; TestScannerAgreesWithDecode and FuzzScanner hold it to
+// that.
 type scanner struct {
 	node string // with its quotation mark
 	b    []byte
@@ -65,9 +65,6 @@ type minute struct {
 
 // minuteLen is the length of a time up to its seconds.
 const minuteLen = len("2006-01-02T15:04:")
-
-// looked is the operation of entries that verification looks into: what was pruned.
-const looked = "log.prune"
 
 func newScanner(node string) *scanner { return &scanner{node: node + `"`} }
 
@@ -92,7 +89,7 @@ func (s *scanner) scan(line []byte) (time.Time, bool) {
 	s.code()
 	s.optionalFree(`,"ip":"`, maxShort)
 	s.literal(`},"op":"`)
-	if s.optional(looked + `"`) {
+	if s.optional(OpLogPrune + `"`) { // verification looks into these
 		return time.Time{}, false
 	}
 	s.code()

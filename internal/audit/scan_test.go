@@ -184,7 +184,7 @@ func TestScannerAgreesOnWhatClientsSupply(t *testing.T) {
 // TestEntriesThatMatterAreDecoded: what verification looks into is never passed over.
 func TestEntriesThatMatterAreDecoded(t *testing.T) {
 	t.Parallel()
-	for op, want := range map[string]bool{looked: true, looked + "d": false, "card.store": false} {
+	for op, want := range map[string]bool{OpLogPrune: true, OpLogPrune + "d": false, "card.store": false} {
 		e := testEntry()
 		e.Op = op
 		at, got, err := newEntryReader(e.Node).read(mustSeal(t, e).Line)

@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"context"
 	"fmt"
 
 	"golang.org/x/mod/sumdb/note"
@@ -21,7 +22,23 @@ func GenerateSigningKey(origin string) (signer secret.Bytes, verifier string, er
 
 // Signer signs the checkpoints of one log. It is safe for concurrent use, but for
 // Destroy.
-type Signer struct{ key *notekey.Signer }
+type Signer struct{ key signingKey }
+
+// signingKey is the key of a signer, here (localKey) or elsewhere (remoteKey).
+type signingKey interface {
+	Name() string
+	Verifier() string
+	// sign gives the text as a signed note.
+	sign(ctx context.Context, text string) ([]byte, error)
+	Destroy()
+}
+
+// localKey is a key in this process.
+type localKey struct{ *notekey.Signer }
+
+func (k localKey) sign(_ context.Context, text string) ([]byte, error) {
+	return note.Sign(&note.Note{Text: text}, k)
+}
 
 // NewSigner reads a key of GenerateSigningKey; one newline may follow it, as in a
 // file. The caller keeps encoded, and may destroy it.
@@ -34,19 +51,25 @@ func NewSigner(encoded secret.Bytes) (*Signer, error) {
 		key.Destroy()
 		return nil, fmt.Errorf("checkpoint key: %w: it is not named after a node", notekey.ErrMalformed)
 	}
-	return &Signer{key}, nil
+	return &Signer{localKey{key}}, nil
 }
 
 // Origin is the log whose checkpoints it signs.
 func (s *Signer) Origin() string { return s.key.Name() }
 
-// Verifier is the public key that others verify with.
+// Verifier is the public key that others verify with; empty if it is elsewhere and was
+// not asked for yet.
 func (s *Signer) Verifier() string { return s.key.Verifier() }
 
 // Sign returns the signed checkpoint. An empty Origin is the signer's; another
 // one's is refused. That the checkpoint extends all that were signed before is
 // for the caller: sign the committed head only.
 func (s *Signer) Sign(c Checkpoint) ([]byte, error) {
+	return s.SignContext(context.Background(), c)
+}
+
+// SignContext is Sign until ctx ends, for a key that is elsewhere.
+func (s *Signer) SignContext(ctx context.Context, c Checkpoint) ([]byte, error) {
 	if c.Origin == "" {
 		c.Origin = s.Origin()
 	}
@@ -60,12 +83,12 @@ func (s *Signer) Sign(c Checkpoint) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("sign checkpoint: %w", err)
 	}
-	signed, err := note.Sign(&note.Note{Text: text}, s.key)
+	signed, err := s.key.sign(ctx, text)
 	if err != nil {
 		return nil, fmt.Errorf("sign checkpoint: %w", err)
 	}
 	return signed, nil
 }
 
-// Destroy wipes the key. Sign fails afterwards.
+// Destroy wipes a key that is here. Sign fails afterwards.
 func (s *Signer) Destroy() { s.key.Destroy() }
