@@ -27,18 +27,19 @@ var notOnMoto = map[string]string{
 	"one audit entry a call": "moto keeps no record of calls; the proxy before it counts them",
 }
 
-// newMotoNode is a vault's keys before moto, a KMS that we did not write.
-func newMotoNode(t *testing.T, url string, mode vault.Mode) *realNode {
+// newForeignNode is a vault's keys before a KMS that we did not write.
+func newForeignNode(t *testing.T, url string, mode vault.Mode) *realNode {
 	t.Helper()
 	n := &realNode{proxy: faultproxy.New(t, url), inv: newInventory(), modes: vault.NewTenants(vault.Tenant{Name: "acme", Mode: mode})}
-	n.use(t, kmsclient.Credentials{AccessKeyID: "AKIAEXAMPLE", SecretAccessKey: secret.Copy([]byte("secret"))}, KMSKeys{
-		Key: n.motoKey(t, url, &awskms.CreateKeyInput{}),
-		MAC: n.motoKey(t, url, &awskms.CreateKeyInput{KeySpec: types.KeySpecHmac256, KeyUsage: types.KeyUsageTypeGenerateVerifyMac}),
-	})
+	keys := KMSKeys{Key: n.foreignKey(t, url, &awskms.CreateKeyInput{})}
+	if mode == vault.ModeKMS {
+		keys.MAC = n.foreignKey(t, url, &awskms.CreateKeyInput{KeySpec: types.KeySpecHmac256, KeyUsage: types.KeyUsageTypeGenerateVerifyMac})
+	}
+	n.use(t, kmsclient.Credentials{AccessKeyID: "AKIAEXAMPLE", SecretAccessKey: secret.Copy([]byte("secret"))}, keys)
 	return n
 }
 
-func (n *realNode) motoKey(t *testing.T, url string, in *awskms.CreateKeyInput) kmsclient.Key {
+func (n *realNode) foreignKey(t *testing.T, url string, in *awskms.CreateKeyInput) kmsclient.Key {
 	t.Helper()
 	transport := &http.Transport{}
 	defer transport.CloseIdleConnections()
@@ -57,17 +58,30 @@ func (n *realNode) motoKey(t *testing.T, url string, in *awskms.CreateKeyInput) 
 // not write.
 func TestModesOnMoto(t *testing.T) {
 	t.Parallel()
-	url := awstest.Moto(t)
+	modesOn(t, awstest.Moto(t))
+	for what, why := range notOnMoto {
+		t.Run(what, func(t *testing.T) { t.Skip(why) })
+	}
+}
+
+// TestModesOnLocalKMS: the same on another one.
+func TestModesOnLocalKMS(t *testing.T) {
+	t.Parallel()
+	modesOn(t, awstest.LocalKMS(t, "111122223333", testRegion))
+}
+
+func modesOn(t *testing.T, url string) {
+	t.Helper()
 	for _, mode := range modesOfKMS {
 		t.Run(mode.String(), func(t *testing.T) {
-			newMotoNode(t, url, mode).works(t, mode)
-			newMotoNode(t, url, mode).recovers(t, mode)
-			newMotoNode(t, url, mode).takesUp(t, url)
+			newForeignNode(t, url, mode).works(t, mode)
+			newForeignNode(t, url, mode).recovers(t, mode)
+			newForeignNode(t, url, mode).takesUp(t, url)
 		})
 	}
-	t.Run("cold callers", func(t *testing.T) { newMotoNode(t, url, vault.ModeKMSEnvelope).coldCallers(t) })
+	t.Run("cold callers", func(t *testing.T) { newForeignNode(t, url, vault.ModeKMSEnvelope).coldCallers(t) })
 	t.Run("longest record", func(t *testing.T) {
-		n, c := newMotoNode(t, url, vault.ModeKMS), card("acme", "m")
+		n, c := newForeignNode(t, url, vault.ModeKMS), card("acme", "m")
 		longest := secret.New(make([]byte, maxDirect))
 		s, err := n.Seal(t.Context(), c, longest)
 		if err != nil {
@@ -78,9 +92,6 @@ func TestModesOnMoto(t *testing.T) {
 			t.Errorf("%v, or something else", err)
 		}
 	})
-	for what, why := range notOnMoto {
-		t.Run(what, func(t *testing.T) { t.Skip(why) })
-	}
 }
 
 // takesUp goes over to another KMS key: what was sealed opens, and is sealed anew
@@ -91,7 +102,7 @@ func (n *realNode) takesUp(t *testing.T, url string) {
 	s := mustSeal(t, n, c)
 	was := n.tenants.All()["acme"]
 	next := was
-	next.Key = n.motoKey(t, url, &awskms.CreateKeyInput{})
+	next.Key = n.foreignKey(t, url, &awskms.CreateKeyInput{})
 	next.Previous = []string{was.Key.ID}
 	n.tenants.Replace(map[string]KMSKeys{"acme": next})
 	n.Forget("acme")
