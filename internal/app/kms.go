@@ -194,6 +194,9 @@ func (n *Node) tenantReadiness(ctx context.Context, name string) httpd.Check {
 		c.State, c.Detail = httpd.Failing, "locked: its token has not unsealed it on this node"
 	default:
 		c.State, c.Detail = httpd.Failing, "locked: its custodians have not unlocked it on this node"
+		if st, err := n.keeper.Status(name); err == nil && st.Shares == 0 {
+			c.Detail = "has no master key yet: make one with 'cardea custodian init --tenant " + name + "'"
+		}
 	}
 	return c
 }

@@ -247,8 +247,8 @@ func (t termsFlags) hold(ctx context.Context, p *Process, cf configFlag, tenant 
 		return fmt.Errorf("%w\nHandouts were written to %s. Unlock a node with the new parts; if they are refused, the old ones are in force", err, t.OutDir)
 	}
 	fmt.Fprintf(p.Stdout, "\nGive each file to its custodian and shred it here. Nobody can make them again.\n"+
-		"%d of %d custodians unlock %s on each node after each start, with 'cardea custodian unlock --tenant %s'.\n"+
-		"Nodes that run take up the change within seconds.\n", t.Threshold, len(t.Custodian), what, tenant)
+		"%d of %d custodians unlock %s on each node after each start, with 'cardea custodian unlock --handout <file>'.\n"+
+		"Nodes that run take up the change within seconds.\n", t.Threshold, len(t.Custodian), what)
 	return nil
 }
 

@@ -40,9 +40,10 @@ func prepareHandouts(dir, tenant string, names []string) error {
 
 // The labels of a handout file's lines.
 const (
-	labelPart  = "part:  "
-	labelHalf  = "half:  " // which of the two, in the two-halves form
-	labelToken = "token: "
+	labelTenant = "tenant: "
+	labelPart   = "part:  "
+	labelHalf   = "half:  " // which of the two, in the two-halves form
+	labelToken  = "token: "
 )
 
 func writeHandout(p *Process, dir, tenant string, h vault.Handout) error {
@@ -50,7 +51,7 @@ func writeHandout(p *Process, dir, tenant string, h vault.Handout) error {
 	text := h.Part.Text()
 	defer text.Destroy()
 	var b []byte
-	b = fmt.Appendf(b, "Cardea custodian handout. Secret: for %s only.\ntenant: %s\ncustodian: %s, %s\n", h.Custodian, tenant, h.Custodian, h.Part.Name())
+	b = fmt.Appendf(b, "Cardea custodian handout. Secret: for %s only.\n"+labelTenant+"%s\ncustodian: %s, %s\n", h.Custodian, tenant, h.Custodian, h.Part.Name())
 	if h.Part.Form() == custodian.FormHalves {
 		b = fmt.Appendf(b, "%s%d\n", labelHalf, h.Part.Index())
 	}
@@ -74,6 +75,8 @@ type handout struct {
 	part  secret.Bytes
 	token secret.Bytes
 	half  int // 0 if it does not say
+
+	tenant string // "" if it does not say
 }
 
 func (h handout) destroy() {
@@ -97,6 +100,9 @@ func readHandout(p *Process, path, prompt, want string) (handout, error) {
 		}
 		if rest, ok := bytes.CutPrefix(line, []byte(labelToken)); ok {
 			h.token = secret.Copy(bytes.TrimSpace(rest))
+		}
+		if rest, ok := bytes.CutPrefix(line, []byte(labelTenant)); ok {
+			h.tenant = string(bytes.TrimSpace(rest))
 		}
 		switch rest, _ := bytes.CutPrefix(line, []byte(labelHalf)); string(bytes.TrimSpace(rest)) {
 		case "1":

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"os"
 	"strings"
 	"testing"
@@ -62,5 +63,39 @@ func TestHandoutFromStandardInputServesForBothSecrets(t *testing.T) {
 	}
 	if part, err := h.parse(); err != nil || part.Index() != 1 {
 		t.Errorf("share: %v", err)
+	}
+}
+
+func TestTenantIsThatOfTheHandout(t *testing.T) {
+	t.Parallel()
+	other := testHandout(t, strings.ReplaceAll(wholeHandout, "tenant: acme", "tenant: other"))
+	whole, share := testHandout(t, wholeHandout), testHandout(t, testShare)
+	for name, tc := range map[string]struct {
+		c          custodianUnlockCommand
+		want, fail string
+	}{
+		"of the handout":        {custodianUnlockCommand{Handout: whole}, "acme", ""},
+		"of the token's":        {custodianUnlockCommand{ShareFile: share, nodeFlags: nodeFlags{TokenFile: other}}, "other", ""},
+		"said":                  {custodianUnlockCommand{Handout: whole, nodeFlags: nodeFlags{Tenant: "third"}}, "third", ""},
+		"neither said nor read": {custodianUnlockCommand{ShareFile: share, nodeFlags: nodeFlags{TokenFile: testHandout(t, testToken)}}, "", "missing flags: --tenant=NAME (a whole handout names its tenant)"},
+		"of two tenants": {
+			custodianUnlockCommand{ShareFile: whole, nodeFlags: nodeFlags{TokenFile: other}}, "",
+			`--token-file is of tenant "other", --share-file of tenant "acme": say which by --tenant`,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h, err := tc.c.read(&Process{})
+			if err == nil {
+				defer h.destroy()
+				err = tc.c.settle(h)
+			}
+			if _, usage := errors.AsType[usageError](err); tc.fail != "" && (!usage || err.Error() != tc.fail) || tc.fail == "" && err != nil {
+				t.Fatalf("got %v, want %q", err, tc.fail)
+			}
+			if err == nil && tc.c.Tenant != tc.want {
+				t.Errorf("tenant %q, want %q", tc.c.Tenant, tc.want)
+			}
+		})
 	}
 }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,12 +20,19 @@ type nodeFlags struct {
 	CAFile    string `type:"path" placeholder:"FILE" help:"Certificate authority of the node, if the system does not know it."`
 	CertFile  string `type:"path" placeholder:"FILE" help:"Client certificate, if the node wants one from everybody."`
 	KeyFile   string `type:"path" placeholder:"FILE" help:"Its private key."`
-	Tenant    string `required:"" placeholder:"NAME" help:"The tenant; key-service for the key service's root key."`
+	Tenant    string `placeholder:"NAME" help:"The tenant; key-service for the key service's root key (default: the handout's)."`
 	TokenFile string `type:"path" placeholder:"FILE" help:"File with the custodian's token, or his handout; asked for if missing."`
 }
 
-// settle fills in where the tenant's custodians are heard if nothing else is said.
-func (f *nodeFlags) settle() {
+// settle fills in what is not said: the tenant, if its custodian's handout names it, and
+// where the tenant's custodians are heard.
+func (f *nodeFlags) settle(h handout) error {
+	switch {
+	case f.Tenant == "" && h.tenant == "":
+		return errNoTenant
+	case f.Tenant == "":
+		f.Tenant = h.tenant
+	}
 	switch {
 	case f.URL != "":
 	case f.Tenant == config.KeyServiceTenant:
@@ -32,7 +40,11 @@ func (f *nodeFlags) settle() {
 	default:
 		f.URL = "http://127.0.0.1:8080"
 	}
+	return nil
 }
+
+// errNoTenant says that neither a flag nor a handout names the tenant.
+var errNoTenant = usageError{errors.New("missing flags: --tenant=NAME (a whole handout names its tenant)")}
 
 type custodianUnlockCommand struct {
 	nodeFlags
@@ -43,19 +55,24 @@ type custodianUnlockCommand struct {
 
 // Help implements kong.HelpProvider.
 func (custodianUnlockCommand) Help() string {
-	return "Examples:\n  cardea custodian unlock --tenant acme --handout acme-alice.handout\n" +
+	return "Examples:\n  cardea custodian unlock --handout acme-alice.handout\n" +
 		"  cardea custodian unlock --url https://vault-1:8080 --tenant acme\n" +
 		"  cardea custodian unlock --url https://keys-1:4599 --tenant key-service\n\n" +
 		"Each custodian runs it once a node. The share is sent to that node only, and never shown."
 }
 
 func (c custodianUnlockCommand) Run(ctx context.Context, p *Process) error {
-	c.settle()
+	if c.Tenant == "" && c.Handout+c.TokenFile+c.ShareFile == "" { // before anything secret is typed
+		return errNoTenant
+	}
 	h, err := c.read(p)
 	if err != nil {
 		return err
 	}
 	defer h.destroy()
+	if err := c.settle(h); err != nil {
+		return err
+	}
 	part, err := h.parse()
 	if err != nil {
 		if _, herr := custodian.ParseHalf(1, h.part); h.half == 0 && herr == nil {
@@ -98,8 +115,13 @@ func (c custodianUnlockCommand) read(p *Process) (handout, error) {
 			token.destroy()
 			return handout{}, err
 		}
+		if c.Tenant == "" && h.tenant != "" && token.tenant != "" && h.tenant != token.tenant {
+			h.destroy()
+			token.destroy()
+			return handout{}, usageError{fmt.Errorf("--token-file is of tenant %q, --share-file of tenant %q: say which by --tenant", token.tenant, h.tenant)}
+		}
 		h.token.Destroy()
-		h.token = token.token
+		h.token, h.tenant = token.token, cmp.Or(h.tenant, token.tenant)
 	}
 	if c.Half != 0 {
 		h.half = c.Half
@@ -164,18 +186,23 @@ type custodianStatusCommand struct {
 
 // Help implements kong.HelpProvider.
 func (custodianStatusCommand) Help() string {
-	return "Examples:\n  cardea custodian status --tenant acme --token-file acme-alice.handout\n" +
-		"  cardea custodian status --tenant acme --token-file acme-alice.handout --output json\n\n" +
+	return "Examples:\n  cardea custodian status --token-file acme-alice.handout\n" +
+		"  cardea custodian status --tenant acme --token-file acme-alice.token --output json\n\n" +
 		"Exit status 3 while the tenant is locked. Without a token, the node's /readyz tells the same."
 }
 
 func (c custodianStatusCommand) Run(ctx context.Context, p *Process) error {
-	c.settle()
+	if c.Tenant == "" && c.TokenFile == "" {
+		return errNoTenant
+	}
 	h, err := readHandout(p, c.TokenFile, "Token: ", labelToken)
 	if err != nil {
 		return err
 	}
 	defer h.destroy()
+	if err := c.settle(h); err != nil {
+		return err
+	}
 	n, err := newNodeClient(p, c.nodeFlags, h.token)
 	if err != nil {
 		return err
