@@ -95,6 +95,13 @@ func (c Config) validateKeyService(v *validation) {
 		v.add("tenants."+KeyServiceTenant, "is the name of the key service's root key; give the tenant another")
 	}
 	if !k.Enabled() {
+		unset := Default()
+		unset.Node = c.Node // from which paths follow
+		unset.Derive("")
+		without := Config{KeyService: unset.KeyService}
+		for _, set := range Changed(without, Config{KeyService: k}) {
+			v.add(set, "has no effect without %s.listen; set that, or remove it", key)
+		}
 		return
 	}
 	k.TLS.validate(v, key+".tls")

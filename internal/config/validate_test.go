@@ -74,8 +74,20 @@ func TestEveryRefusal(t *testing.T) {
 		change change
 		want   []string
 	}{
-		"nothing to serve":          {func(c *config.Config) { c.Vault.Listen, c.Tenants = "", nil }, []string{"vault.listen: is empty, and so is key_service.listen: there is nothing to serve"}},
-		"tenants without vault":     {keys(func(c *config.Config) { c.Vault.Listen = "" }), []string{"tenants: have no effect: vault.listen is empty, so no vault is served"}},
+		"nothing to serve":      {func(c *config.Config) { c.Vault.Listen, c.Tenants = "", nil }, []string{"vault.listen: is empty, and so is key_service.listen: there is nothing to serve"}},
+		"tenants without vault": {keys(func(c *config.Config) { c.Vault.Listen = "" }), []string{"tenants: have no effect: vault.listen is empty, so no vault is served"}},
+		"keys that nobody serves": {
+			func(c *config.Config) {
+				c.KeyService.Unseal, c.KeyService.Regions, c.KeyService.Database.URL = "halves", []string{"eu-west-1"}, "sqlite:/x"
+				c.KeyService.RootKeyFile = "k"
+			},
+			[]string{
+				"key_service.regions: has no effect without key_service.listen; set that, or remove it",
+				"key_service.unseal: has no effect without key_service.listen; set that, or remove it",
+				"key_service.root_key_file: has no effect without key_service.listen; set that, or remove it",
+				"key_service.database.url: has no effect without key_service.listen; set that, or remove it",
+			},
+		},
 		"keys off loopback":         {keys(func(c *config.Config) { c.KeyService.Listen = "0.0.0.0:4599" }), []string{"key_service.listen: 0.0.0.0:4599 can be reached by other machines, but there is no TLS: set key_service.tls.certificate_file and private_key_file, listen on 127.0.0.1, or accept the danger with key_service.insecure_plain_http_off_loopback = true"}},
 		"keys where ops listens":    {keys(func(c *config.Config) { c.KeyService.Listen = c.Ops.Listen }), []string{"key_service.listen: is the address of ops.listen; give it another port"}},
 		"keys' connections":         {keys(func(c *config.Config) { c.KeyService.MaxConnections = 0 }), []string{"key_service.max_connections: 0 is out of range, expected 1 to 1000000"}},
