@@ -170,6 +170,7 @@ var vaultErrors = []struct {
 	{vault.ErrUnknownTenant, "UnknownTenant", http.StatusBadRequest},
 	{vault.ErrDenied, "AccessDenied", http.StatusForbidden},
 	{vault.ErrSuspended, "Suspended", http.StatusBadRequest},
+	{vault.ErrShredded, "Shredded", http.StatusBadRequest},
 	{vault.ErrLocked, "Locked", http.StatusBadRequest},
 	{vault.ErrKeyUnavailable, "KeyUnavailable", http.StatusServiceUnavailable},
 	{vault.ErrKeyThrottled, "KeyThrottled", http.StatusServiceUnavailable},

@@ -77,6 +77,7 @@ var importCodes = []struct {
 	{vault.ErrKeyThrottled, "KeyThrottled"},
 	{vault.ErrUnknownTenant, "UnknownTenant"},
 	{vault.ErrSuspended, "Suspended"},
+	{vault.ErrShredded, "Shredded"},
 	{vault.ErrDenied, "AccessDenied"},
 }
 

@@ -43,6 +43,7 @@ var (
 	answerClear       = answer{http.StatusForbidden, "TE_00", "Access denied: custodians are heard on loopback or over TLS only"}
 	answerThrottled   = answer{http.StatusServiceUnavailable, "TE_00", "Key service is busy, try again later"}
 	answerSuspended   = answer{http.StatusForbidden, "TE_00", "Tenant is suspended"}
+	answerShredded    = answer{http.StatusGone, "TE_02", "Merchant or entity was shredded"}
 	answerConflict    = answer{http.StatusConflict, "TE_03", "requestor_card_reference is in use for other data"}
 	answerToken       = answer{http.StatusUnauthorized, "TE_00", "Custodian is not authenticated"}
 	answerTooMany     = answer{http.StatusTooManyRequests, "TE_00", "Too many attempts"}
@@ -65,6 +66,7 @@ var known = []struct {
 	{vault.ErrDenied, answerDenied},
 	{vault.ErrUnknownTenant, answerBadTenant},
 	{vault.ErrSuspended, answerSuspended},
+	{vault.ErrShredded, answerShredded},
 	{vault.ErrLocked, answerLocked},
 	{vault.ErrConflict, answerConflict},
 	{vault.ErrCorrupt, answerStored},

@@ -6,14 +6,14 @@ import (
 	"cardea/internal/vault"
 )
 
-const holderColumns = "id, tenant, name, secret, created_at"
+const holderColumns = "id, tenant, name, secret, created_at, shredded_at"
 
 func scanHolder(scan scanFunc, h *vault.Holder) error {
-	var created int64
-	if err := scan(&h.ID, &h.Tenant, &h.Name, &h.Secret, &created); err != nil {
+	var created, shredded int64
+	if err := scan(&h.ID, &h.Tenant, &h.Name, &h.Secret, &created, &shredded); err != nil {
 		return err
 	}
-	h.CreatedAt = vault.Micros(created)
+	h.CreatedAt, h.ShreddedAt = vault.Micros(created), vault.Micros(shredded)
 	return nil
 }
 
@@ -31,6 +31,17 @@ func selectHolder(ctx context.Context, s session, tenant, name string) (*vault.H
 func insertHolder(ctx context.Context, s session, h *vault.Holder) (created bool, err error) {
 	return queryOne(ctx, s, []any{&h.ID}, `INSERT INTO holder (tenant, name, secret, created_at) VALUES ($1, $2, $3, $4)
 		ON CONFLICT (tenant, name) DO NOTHING RETURNING id`, h.Tenant, h.Name, h.Secret, int64(h.CreatedAt))
+}
+
+// mayStore is the condition of a holder for which records are stored. Whoever
+// inserts a record has it looked at in the transaction of the insert, so that a
+// holder that is marked gets no row more, from whatever node.
+const mayStore = "shredded_at = 0"
+
+// holderMayStore reports whether records may be stored for a holder.
+func holderMayStore(ctx context.Context, s session, id int64) (bool, error) {
+	var found int64
+	return queryOne(ctx, s, []any{&found}, "SELECT id FROM holder WHERE id = $1 AND "+mayStore, id)
 }
 
 // holdersByName joins holders with two arrays, PostgreSQL only.

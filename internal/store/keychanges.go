@@ -137,35 +137,14 @@ func replaceTogether(ctx context.Context, c session, changes []vault.ResealedRec
 	return replaced, err
 }
 
-// DeleteRows writes nothing, not even the entry, if there is nothing to remove. When
-// it removes a holder it tells other nodes to forget the tenant. That nothing is
-// stored for the holder at the same time its caller has to see to.
-func (s *Store) DeleteRows(ctx context.Context, rows []int64, dropHolder int64, e audit.Sealed) (deleted int, err error) {
+// DeleteRows writes nothing, not even the entry, if there is nothing to remove.
+func (s *Store) DeleteRows(ctx context.Context, rows []int64, e audit.Sealed) (deleted int, err error) {
 	err = s.keyWork(ctx, func(ctx context.Context, c session) ([]audit.Sealed, error) {
-		number := int64(0)
-		if dropHolder != 0 {
-			if number, err = nextEvent(ctx, c); err != nil {
-				return nil, err
-			}
-		}
 		n, err := deleteRows(ctx, c, rows)
-		if err != nil {
+		switch deleted = int(n); {
+		case err != nil:
 			return nil, err
-		}
-		deleted = int(n)
-		dropped := false
-		if dropHolder != 0 {
-			var tenant string
-			dropped, err = queryOne(ctx, c, []any{&tenant},
-				"DELETE FROM holder WHERE id = $1 AND NOT EXISTS (SELECT 1 FROM record WHERE holder_id = $1) RETURNING tenant", dropHolder)
-			if err == nil && dropped {
-				err = s.tellEvent(ctx, c, number, tenant, vault.KeyVersion{})
-			}
-			if err != nil {
-				return nil, err
-			}
-		}
-		if deleted == 0 && !dropped {
+		case deleted == 0:
 			return nil, callerError{errUnchanged}
 		}
 		return []audit.Sealed{e}, nil

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"cardea/internal/audit"
 	"cardea/internal/vault"
@@ -78,7 +79,7 @@ func (s *Store) PutJob(ctx context.Context, j vault.Job, e audit.Sealed) (standi
 			}
 			if n == 1 {
 				standing, created = j, true
-				return []audit.Sealed{e}, nil
+				return []audit.Sealed{e}, s.pruneJobs(ctx, c)
 			}
 			got, err := selectJob(ctx, c, "tenant = $1 AND kind = $2 AND holder = $3 AND "+unfinished, j.Tenant, string(j.Kind), j.Holder)
 			if err != nil {
@@ -96,6 +97,24 @@ func (s *Store) PutJob(ctx context.Context, j vault.Job, e audit.Sealed) (standi
 		return vault.Job{}, false, err
 	}
 	return standing, created, nil
+}
+
+const (
+	// jobsKept is how long a job is known after it has ended, and maxJobs how many
+	// that have ended are, at most. The audit log keeps what they did.
+	jobsKept = 400 * 24 * time.Hour
+	maxJobs  = 1000
+	// pruneJobsBatch is how many a new one removes at most.
+	pruneJobsBatch = 100
+)
+
+// pruneJobs removes jobs that ended long ago, in the transaction of a new one.
+func (s *Store) pruneJobs(ctx context.Context, c session) error {
+	const ended = "NOT (" + unfinished + ")"
+	_, err := c.exec(ctx, `DELETE FROM key_job WHERE id IN (SELECT id FROM key_job WHERE `+ended+` AND (done_at < $1 OR id IN
+		(SELECT id FROM key_job WHERE `+ended+` ORDER BY created_at DESC, id DESC LIMIT $3 OFFSET $2)) ORDER BY created_at, id LIMIT $3)`,
+		s.now().Add(-jobsKept).UnixMicro(), int64(maxJobs), int64(pruneJobsBatch))
+	return err
 }
 
 // Jobs implements vault.KeyWork.

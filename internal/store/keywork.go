@@ -222,21 +222,44 @@ func compareVersions(a, b vault.KeyVersion) int {
 	return int(int64(a.Version) - int64(b.Version))
 }
 
-// DestroyHolderSecret tells other nodes to forget the holder's tenant.
-func (s *Store) DestroyHolderSecret(ctx context.Context, holderID int64, e audit.Sealed) (done bool, err error) {
+// ShredHolder tells other nodes to forget the holder's tenant. In PostgreSQL it
+// waits for transactions that insert records of the holder, which hold its row, and
+// those that come look at the mark; in SQLite only one transaction writes at a time.
+func (s *Store) ShredHolder(ctx context.Context, holderID int64, at vault.Micros, e audit.Sealed) (bool, error) {
+	return s.changeHolder(ctx, holderID, e, "UPDATE holder SET shredded_at = $2, secret = NULL WHERE id = $1 AND "+mayStore, holderID, int64(max(at, 1)))
+}
+
+// FreeName leaves the row, without the name, so that its number is never another
+// holder's: a node that has the holder in memory may still try to store for it.
+func (s *Store) FreeName(ctx context.Context, holderID int64, e audit.Sealed) (bool, error) {
+	return s.changeHolder(ctx, holderID, e, `UPDATE holder SET tenant = '', name = CAST(id AS TEXT) WHERE id = $1 AND tenant <> '' AND NOT (`+mayStore+`)
+		AND NOT EXISTS (SELECT 1 FROM record WHERE holder_id = $1)`, holderID)
+}
+
+// changeHolder runs an update of a holder's row and, if it has changed the row, tells
+// other nodes to forget the tenant. In PostgreSQL the row is locked first, against
+// those who insert records of it; see lockHolders.
+func (s *Store) changeHolder(ctx context.Context, id int64, e audit.Sealed, sql string, args ...any) (done bool, err error) {
 	err = s.keyWork(ctx, func(ctx context.Context, c session) ([]audit.Sealed, error) {
 		done = false
+		lock := "SELECT tenant FROM holder WHERE id = $1"
+		if _, is := c.(*postgresWriter); is {
+			lock += " FOR UPDATE"
+		}
+		var tenant string
+		if _, err := queryOne(ctx, c, []any{&tenant}, lock, id); err != nil {
+			return nil, err
+		}
+		n, err := c.exec(ctx, sql, args...)
+		if err != nil {
+			return nil, err
+		}
+		if n == 0 {
+			return nil, callerError{errUnchanged}
+		}
 		number, err := nextEvent(ctx, c)
 		if err != nil {
 			return nil, err
-		}
-		var tenant string
-		found, err := queryOne(ctx, c, []any{&tenant}, "UPDATE holder SET secret = NULL WHERE id = $1 AND secret IS NOT NULL RETURNING tenant", holderID)
-		if err != nil {
-			return nil, err
-		}
-		if !found {
-			return nil, callerError{errUnchanged}
 		}
 		done = true
 		return []audit.Sealed{e}, s.tellEvent(ctx, c, number, tenant, vault.KeyVersion{})

@@ -129,15 +129,16 @@ func keyCalls() []keyCall {
 			r := record(t, f)
 			return []bool{r.Mode == vault.ModeKMS, r.KeyVersion == 2, string(r.Sealed) == "anew", r.Dedupe != nil && r.Dedupe[0] == second[0] && r.Dedupe[1] == second[1], r.HashedBy == 2}
 		}},
-		{"DeleteRows", true, func(t *testing.T, f *keyFixture, e audit.Sealed) error {
-			n, err := f.s.DeleteRows(t.Context(), []int64{f.row.Row}, f.row.Holder.ID, e)
+		{"DeleteRows", false, func(t *testing.T, f *keyFixture, e audit.Sealed) error {
+			n, err := f.s.DeleteRows(t.Context(), []int64{f.row.Row}, e)
 			return applied(n == 1, err)
+		}, func(t *testing.T, f *keyFixture) []bool { return []bool{record(t, f).Sealed == nil} }},
+		{"ShredHolder", true, func(t *testing.T, f *keyFixture, e audit.Sealed) error {
+			return applied(f.s.ShredHolder(t.Context(), f.row.Holder.ID, 9, e))
 		}, func(t *testing.T, f *keyFixture) []bool {
-			return []bool{record(t, f).Sealed == nil, holder(t, f).ID == 0}
+			h := holder(t, f)
+			return []bool{h.Secret == nil, h.ShreddedAt == 9}
 		}},
-		{"DestroyHolderSecret", true, func(t *testing.T, f *keyFixture, e audit.Sealed) error {
-			return applied(f.s.DestroyHolderSecret(t.Context(), f.row.Holder.ID, e))
-		}, func(t *testing.T, f *keyFixture) []bool { return []bool{holder(t, f).Secret == nil} }},
 		{"PutJob", false, func(t *testing.T, f *keyFixture, e audit.Sealed) error {
 			_, created, err := f.s.PutJob(t.Context(), vault.Job{ID: vault.NewKeyID(), Kind: vault.JobVerify, Tenant: f.row.Holder.Name, State: vault.JobRunning}, e)
 			return applied(created, err)

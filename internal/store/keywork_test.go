@@ -292,7 +292,7 @@ func TestRightsInTheManualSufficeForWorkOnKeys(t *testing.T) {
 	}
 	for _, right := range []string{
 		"INSERT ON key_job", "INSERT ON key_event", "INSERT ON suspended_tenant", "UPDATE ON holder", "UPDATE ON key_job", "UPDATE ON change_counter",
-		"UPDATE ON wrapped_key", "DELETE ON holder", "DELETE ON key_event", "DELETE ON suspended_tenant",
+		"UPDATE ON wrapped_key", "DELETE ON key_job", "DELETE ON key_event", "DELETE ON suspended_tenant",
 	} {
 		storetest.Exec(t, admin, "REVOKE "+right+" FROM "+role)
 		_, table, _ := strings.Cut(right, " ON ")
@@ -333,8 +333,9 @@ func workOnKeys(t *testing.T, s *store.Store, n int) error {
 		Row: rows[0].Row, Was: rows[0].Sealed, Sealed: vault.Sealed{Mode: r.Mode, Key: k.ID, KeyVersion: 2, Blob: []byte("anew")}, Dedupe: &vault.MAC{1, byte(n)}, HashedBy: 2,
 	}}, e)
 	_, change := s.ChangeKey(ctx, v, vault.KeyDecryptOnly, vault.KeyDestroyed, 1, e)
-	_, secret := s.DestroyHolderSecret(ctx, h.ID, e)
-	_, remove := s.DeleteRows(ctx, []int64{rows[0].Row}, h.ID, e)
+	_, shred := s.ShredHolder(ctx, h.ID, 1, e)
+	_, remove := s.DeleteRows(ctx, []int64{rows[0].Row}, e)
+	_, free := s.FreeName(ctx, h.ID, e)
 	j := vault.Job{ID: vault.NewKeyID(), Kind: vault.JobShred, Tenant: "public", Holder: name, State: vault.JobRunning}
 	_, _, begin := s.PutJob(ctx, j, e)
 	j, _, claim := s.ClaimJob(ctx, j.ID, "a", 1, 2)
@@ -342,7 +343,7 @@ func workOnKeys(t *testing.T, s *store.Store, n int) error {
 	_, suspend := s.Suspend(ctx, name, "", 1, e)
 	_, resume := s.Resume(ctx, name, e)
 	_, events := s.KeyEvents(ctx, 1, 10)
-	return errors.Join(replace, change, secret, remove, begin, claim, save, suspend, resume, events)
+	return errors.Join(replace, change, shred, remove, free, begin, claim, save, suspend, resume, events)
 }
 
 // TestHashTakenByAnotherNodeIsLeftOut: a card comes in on another node, in a
@@ -381,23 +382,7 @@ func TestHashTakenByAnotherNodeIsLeftOut(t *testing.T) {
 		}
 		answer <- err
 	}()
-	watch, err := pgx.Connect(t.Context(), address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer watch.Close(context.Background())
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(time.Millisecond) {
-		var waits int
-		if err := watch.QueryRow(t.Context(), "SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE NOT l.granted AND a.datname = current_database()").Scan(&waits); err != nil {
-			t.Fatal(err)
-		}
-		if waits > 0 {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("nothing waits")
-		}
-	}
+	awaitLock(t, address)
 	if _, err := other.Exec(t.Context(), "COMMIT"); err != nil {
 		t.Fatal(err)
 	}

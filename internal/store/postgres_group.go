@@ -160,6 +160,7 @@ func (b *pipeline) extendLog(h head, a *addition) {
 // standing queues the reads of what stood in the way of units.
 func (p *plan) standing(b *pipeline, us []*unit) {
 	var lookups, dedupes, hashes [][]byte
+	var holders []int64
 	var tenants, names []string
 	for _, u := range us {
 		if u.applied || u.err != nil {
@@ -168,7 +169,7 @@ func (p *plan) standing(b *pipeline, us []*unit) {
 		switch u.kind {
 		case kindPut:
 			u.again = true
-			lookups = append(lookups, u.record.Lookup[:])
+			lookups, holders = append(lookups, u.record.Lookup[:]), append(holders, u.record.HolderID)
 			if u.record.Dedupe != nil {
 				dedupes = append(dedupes, u.record.Dedupe[:])
 			}
@@ -189,12 +190,13 @@ func (p *plan) standing(b *pipeline, us []*unit) {
 	}
 	if len(lookups) > 0 {
 		b.query("SELECT "+recordColumns+" FROM record WHERE lookup = ANY($1)", readStandingRecords(us, false), lookups)
+		b.query("SELECT id FROM holder WHERE id = ANY($1) AND "+mayStore, readUsableHolders(us), holders)
 	}
 	if len(hashes) > 0 {
 		b.query("SELECT hash, id FROM fingerprint WHERE hash = ANY($1)", readStandingFingerprints(us), hashes)
 	}
 	if len(names) > 0 {
-		b.query("SELECT h.id, h.tenant, h.name, h.secret, h.created_at "+holdersByName, readStandingHolders(us), tenants, names)
+		b.query("SELECT h.id, h.tenant, h.name, h.secret, h.created_at, h.shredded_at "+holdersByName, readStandingHolders(us), tenants, names)
 	}
 }
 
@@ -223,6 +225,26 @@ func readStandingRecords(us []*unit, byDedupe bool) func(pgx.Rows) error {
 			}
 			return nil
 		})
+	}
+}
+
+// readUsableHolders gives up the units whose holder is shredded and in whose way
+// nothing else stands. It comes after readStandingRecords.
+func readUsableHolders(us []*unit) func(pgx.Rows) error {
+	return func(rows pgx.Rows) error {
+		usable := map[int64]bool{}
+		err := eachRow(rows, func(scan scanFunc) error {
+			var id int64
+			err := scan(&id)
+			usable[id] = true
+			return err
+		})
+		for _, u := range us {
+			if err == nil && u.kind == kindPut && u.again && !usable[u.record.HolderID] {
+				u.again, u.err = false, errShredded(&u.record)
+			}
+		}
+		return err
 	}
 }
 

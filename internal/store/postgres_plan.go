@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 
@@ -134,12 +135,13 @@ func (w *wave) delete(u *unit) {
 
 // changes queues the statements.
 func (p *plan) changes(b *pipeline) {
+	p.lockHolders(b)
 	for _, w := range p.waves[:p.used] {
 		for _, d := range w.deletes {
 			d.queue(b)
 		}
 		if len(w.upserts.us) > 0 {
-			b.exec(insertRecords+upsertTail, allApplied(w.upserts.us), w.upserts.args()...)
+			b.query(insertRecords+upsertTail+" RETURNING lookup", upserted(w.upserts.us), w.upserts.args()...)
 		}
 		if len(w.puts.us) > 0 {
 			b.query(insertRecords+" ON CONFLICT DO NOTHING RETURNING lookup, dedupe", inserted(w.puts.us), w.puts.args()...)
@@ -178,9 +180,27 @@ func (d *deleteStatement) queue(b *pipeline) {
 	}
 }
 
+// lockHolders keeps the holders of new records from being shredded until the
+// transaction ends. A mark that another node has just made is waited for, and the
+// statements that follow see it.
+func (p *plan) lockHolders(b *pipeline) {
+	var ids []int64
+	for _, w := range p.waves[:p.used] {
+		ids = append(append(ids, w.upserts.holders...), w.puts.holders...)
+	}
+	if len(ids) == 0 {
+		return
+	}
+	slices.Sort(ids) // nodes lock in one order
+	b.exec("SELECT 1 FROM holder WHERE id = ANY($1) ORDER BY id FOR KEY SHARE", nil, slices.Compact(ids))
+}
+
+// insertRecords inserts those whose holders are not shredded, in their order, which a
+// join could change.
 const insertRecords = "INSERT INTO record (" + recordColumns + `)
 	SELECT * FROM unnest($1::bytea[], $2::bytea[], $3::bigint[], $4::smallint[], $5::smallint[], $6::text[], $7::text[],
-	$8::smallint[], $9::bytea[], $10::bigint[], $11::bytea[], $12::bigint[], $13::bigint[], $14::bigint[])`
+	$8::smallint[], $9::bytea[], $10::bigint[], $11::bytea[], $12::bigint[], $13::bigint[], $14::bigint[]) AS u (` + recordColumns + `)
+	WHERE (SELECT ` + mayStore + ` FROM holder h WHERE h.id = u.holder_id)`
 
 // recordArrays is the columns of several records.
 type recordArrays struct {
@@ -224,12 +244,27 @@ func (a *recordArrays) reset() {
 	}
 }
 
-func allApplied(us []*unit) func(int64) error {
-	return func(int64) error {
+// upserted marks the units whose records come back. Of a shredded holder none does.
+func upserted(us []*unit) func(pgx.Rows) error {
+	return func(rows pgx.Rows) error {
+		err := eachRow(rows, func(scan scanFunc) error {
+			var lookup []byte
+			if err := scan(&lookup); err != nil {
+				return err
+			}
+			for _, u := range us {
+				if bytes.Equal(u.record.Lookup[:], lookup) {
+					u.applied = true
+				}
+			}
+			return nil
+		})
 		for _, u := range us {
-			u.applied = true
+			if err == nil && !u.applied {
+				u.err = errShredded(&u.record)
+			}
 		}
-		return nil
+		return err
 	}
 }
 

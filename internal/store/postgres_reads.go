@@ -179,7 +179,7 @@ func (g *readGroup) queue(b *pipeline) {
 		b.query("SELECT hash, id FROM fingerprint WHERE hash = ANY($1)", g.readFingerprints, g.hashes)
 	}
 	if len(g.names) > 0 {
-		b.query("SELECT h.id, h.tenant, h.name, h.secret, h.created_at "+holdersByName, g.readHolders, g.tenants, g.names)
+		b.query("SELECT h.id, h.tenant, h.name, h.secret, h.created_at, h.shredded_at "+holdersByName, g.readHolders, g.tenants, g.names)
 	}
 }
 

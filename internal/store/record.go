@@ -98,10 +98,14 @@ func (c *recordAndHolderRow) fill(r *vault.Record, h *vault.Holder) error {
 	return c.recordRow.fill(r)
 }
 
+// insertOne inserts a record, unless its holder is shredded or not there.
+const insertOne = "INSERT INTO record (" + recordColumns + `)
+	SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14
+	WHERE EXISTS (SELECT 1 FROM holder WHERE id = $3 AND ` + mayStore + ")"
+
 // insertRecord inserts r and reports whether nothing stood in its way.
 func insertRecord(ctx context.Context, s session, r *vault.Record) (bool, error) {
-	const sql = "INSERT INTO record (" + recordColumns + `)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) ON CONFLICT DO NOTHING`
+	const sql = insertOne + " ON CONFLICT DO NOTHING"
 	n, err := s.exec(ctx, sql, recordArgs(r)...)
 	return n == 1, err
 }
@@ -112,11 +116,11 @@ const upsertTail = ` ON CONFLICT (lookup) DO UPDATE SET dedupe = excluded.dedupe
 	mode = excluded.mode, key_id = excluded.key_id, key_version = excluded.key_version, sealed = excluded.sealed,
 	created_at = excluded.created_at, expires_at = excluded.expires_at, hashed_by = excluded.hashed_by`
 
-func upsertRecord(ctx context.Context, s session, r *vault.Record) error {
-	const sql = "INSERT INTO record (" + recordColumns + `)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)` + upsertTail
-	_, err := s.exec(ctx, sql, recordArgs(r)...)
-	return err
+// upsertRecord reports false if records may not be stored for r's holder.
+func upsertRecord(ctx context.Context, s session, r *vault.Record) (bool, error) {
+	const sql = insertOne + upsertTail
+	n, err := s.exec(ctx, sql, recordArgs(r)...)
+	return n == 1, err
 }
 
 func recordArgs(r *vault.Record) []any {

@@ -107,20 +107,20 @@ func (u *unit) bytes() int {
 	return n
 }
 
-// apply makes the unit's change in the open transaction, in SQL of both
-// databases. It is what a unit means; PostgreSQL has a faster form for many.
+// apply makes the unit's change in the open transaction of SQLite. It is what a unit
+// means; PostgreSQL has a form for many at once, see plan.
 func (u *unit) apply(ctx context.Context, s session) (err error) {
 	switch u.kind {
 	case kindAppend:
 		u.applied = true
 	case kindPut:
 		if u.applied, err = insertRecord(ctx, s, &u.record); err == nil && !u.applied {
-			u.existing, err = standing(ctx, s, &u.record)
-			u.again = u.existing == nil
+			err = u.findStanding(ctx, s)
 		}
 	case kindUpsert:
-		err = upsertRecord(ctx, s, &u.record)
-		u.applied = err == nil
+		if u.applied, err = upsertRecord(ctx, s, &u.record); err == nil && !u.applied {
+			u.err = errShredded(&u.record)
+		}
 	case kindDelete:
 		u.applied, err = deleteRecord(ctx, s, &u.lookup, u.expiredAt)
 	case kindFingerprint:
@@ -143,4 +143,23 @@ func (u *unit) apply(ctx context.Context, s session) (err error) {
 		err = fmt.Errorf("unit of kind %d in a group", u.kind)
 	}
 	return err
+}
+
+// findStanding finds what stood in the way of an insert: a row, or that the holder
+// is shredded.
+func (u *unit) findStanding(ctx context.Context, s session) error {
+	existing, err := standing(ctx, s, &u.record)
+	if err != nil || existing != nil {
+		u.existing = existing
+		return err
+	}
+	may, err := holderMayStore(ctx, s, u.record.HolderID)
+	if u.again = may; err == nil && !may {
+		u.err = errShredded(&u.record)
+	}
+	return err
+}
+
+func errShredded(r *vault.Record) error {
+	return fmt.Errorf("holder %d: %w", r.HolderID, vault.ErrShredded)
 }

@@ -78,7 +78,8 @@ const storeAttempts = 8
 // already is not stored again: of concurrent stores of one card one inserts and
 // all get the same reference. Errors: *ValidationError, ErrConflict if the wanted
 // reference holds another card, ErrCorrupt if what stands in the way does not
-// open, and those of Store and KeyManager.
+// open, ErrShredded of a merchant that was shredded, and those of Store and
+// KeyManager.
 func (s *Service) StoreCard(ctx context.Context, who iam.Principal, r StoreCardRequest) (StoreCardResult, error) {
 	var res StoreCardResult
 	err := s.do(ctx, who, OpCardStore, r.target(ctx), func(c *call) error {

@@ -35,7 +35,8 @@ func (d Datum) owner() Owner { return Owner{Tenant: d.Tenant, Merchant: d.Entity
 // StoreData keeps a JSON value of 1 to [MaxData] bytes, which it does not look
 // into. Without upsert a value that is there already
 // stays as it is, and no error says so; with upsert it is replaced whole, its
-// expiry too. Errors: *ValidationError and those of Store and KeyManager.
+// expiry too. Errors: *ValidationError, ErrShredded of an entity that is being
+// shredded, and those of Store and KeyManager.
 func (s *Service) StoreData(ctx context.Context, who iam.Principal, d Datum, value secret.Bytes, ttl *uint64, upsert bool) error {
 	return s.do(ctx, who, OpDataStore, d.target(ctx), func(c *call) error {
 		if err := d.validate(); err != nil {

@@ -44,6 +44,8 @@ type Records interface {
 	RecordAndHolder(ctx context.Context, l Lookup) (Record, Holder, error)
 	// PutRecord inserts r. If a row with the same Dedupe or, failing that, the same
 	// Lookup exists, expired or not, nothing is written and that row is returned.
+	// Neither PutRecord nor UpsertRecord stores for a holder that is marked by
+	// KeyWork.ShredHolder, from whatever node, or is not there: ErrShredded.
 	PutRecord(ctx context.Context, r Record, e audit.Sealed) (existing *Record, err error)
 	// UpsertRecord inserts r, or replaces the row with the same Lookup whole.
 	UpsertRecord(ctx context.Context, r Record, e audit.Sealed) error

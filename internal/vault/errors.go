@@ -18,11 +18,12 @@ var (
 	ErrKeyThrottled   = errors.New("key is used too often just now")
 	ErrUnavailable    = errors.New("store is unavailable")
 	ErrSuspended      = errors.New("tenant is suspended by its operator")
+	ErrShredded       = errors.New("merchant or entity was shredded")
 )
 
 // Errors lists every sentinel of this package.
 func Errors() []error {
-	return []error{ErrNotFound, ErrConflict, ErrLocked, ErrUnknownTenant, ErrDenied, ErrCorrupt, ErrKeyUnavailable, ErrKeyThrottled, ErrUnavailable, ErrSuspended}
+	return []error{ErrNotFound, ErrConflict, ErrLocked, ErrUnknownTenant, ErrDenied, ErrCorrupt, ErrKeyUnavailable, ErrKeyThrottled, ErrUnavailable, ErrSuspended, ErrShredded}
 }
 
 // KeyError is an ErrKeyUnavailable or ErrKeyThrottled of which it is known why.

@@ -199,6 +199,7 @@ var results = []struct {
 	{ErrLocked, "locked"},
 	{ErrUnknownTenant, "unknown_tenant"},
 	{ErrSuspended, "suspended"},
+	{ErrShredded, "shredded"},
 	{ErrDenied, "denied"},
 	{ErrCorrupt, "corrupt"},
 	{ErrKeyUnavailable, "key_unavailable"},

@@ -517,7 +517,7 @@ func TestResultOfEveryErrorIsItsOwn(t *testing.T) {
 	want := map[error]string{
 		vault.ErrNotFound: "not_found", vault.ErrConflict: "conflict", vault.ErrLocked: "locked",
 		vault.ErrUnknownTenant: "unknown_tenant", vault.ErrDenied: "denied", vault.ErrCorrupt: "corrupt",
-		vault.ErrKeyUnavailable: "key_unavailable", vault.ErrKeyThrottled: "key_throttled", vault.ErrUnavailable: "unavailable", vault.ErrSuspended: "suspended", vault.ErrSealed: "already_sealed",
+		vault.ErrKeyUnavailable: "key_unavailable", vault.ErrKeyThrottled: "key_throttled", vault.ErrUnavailable: "unavailable", vault.ErrSuspended: "suspended", vault.ErrShredded: "shredded", vault.ErrSealed: "already_sealed",
 		context.Canceled: "cancelled", context.DeadlineExceeded: "timeout",
 		custodian.ErrMalformed: "invalid", custodian.ErrWrongPart: "wrong_part", custodian.ErrSameCustodian: "same_custodian",
 		custodian.ErrPartTaken: "part_taken", custodian.ErrNotEnough: "quorum_missing", custodian.ErrDoesNotOpen: "does_not_open",

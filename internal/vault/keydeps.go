@@ -54,11 +54,16 @@ type KeyWork interface {
 	// was read, and tells for each whether it was. A keyed hash that another row has
 	// already is left out (NULL).
 	ReplaceSealed(ctx context.Context, changes []ResealedRecord, e audit.Sealed) ([]bool, error)
-	// DeleteRows removes rows and, if dropHolder is not 0, that holder when it has no
-	// rows left.
-	DeleteRows(ctx context.Context, rows []int64, dropHolder int64, e audit.Sealed) (int, error)
-	// DestroyHolderSecret wipes the secret of a v2 entity.
-	DestroyHolderSecret(ctx context.Context, holderID int64, e audit.Sealed) (bool, error)
+	// ShredHolder marks a holder as shredded at a time and wipes its secret, and reports
+	// false if it is marked already. Once it has returned, no node's Put or Upsert
+	// stores a record of the holder, and all that were stored before are to be seen.
+	ShredHolder(ctx context.Context, holderID int64, at Micros, e audit.Sealed) (bool, error)
+	// DeleteRows removes rows.
+	DeleteRows(ctx context.Context, rows []int64, e audit.Sealed) (int, error)
+	// FreeName gives the name of a shredded holder that has no rows back: a holder of
+	// that name may be created, which is another one. It reports false if it has rows,
+	// or is not marked.
+	FreeName(ctx context.Context, holderID int64, e audit.Sealed) (bool, error)
 
 	// PutJob inserts a job, or returns the unfinished one of the same tenant, kind and
 	// holder and false.
@@ -78,7 +83,7 @@ type KeyWork interface {
 	Suspended(ctx context.Context) (map[string]string, error)
 
 	// KeyEvents lists what changed after an event number, for other nodes' caches:
-	// each RotateKey, RewrapKey, ChangeKey, DestroyHolderSecret, Suspend and Resume
+	// each RotateKey, RewrapKey, ChangeKey, ShredHolder, FreeName, Suspend and Resume
 	// adds one in its transaction. After 0 it returns only the newest.
 	KeyEvents(ctx context.Context, after int64, limit int) ([]KeyEvent, error)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"strings"
 	"time"
 
 	"cardea/internal/audit"
@@ -125,16 +126,17 @@ func (a *KeyAdmin) Verify(ctx context.Context, who iam.Principal, r JobRequest) 
 		if j.Holder == "" {
 			return nil
 		}
-		return a.knownHolder(ctx, t.Name, j.Holder)
+		_, err := a.knownHolder(ctx, t.Name, j.Holder)
+		return err
 	})
 }
 
-func (a *KeyAdmin) knownHolder(ctx context.Context, tenant, name string) error {
-	_, err := a.o.Store.Holder(ctx, tenant, name)
+func (a *KeyAdmin) knownHolder(ctx context.Context, tenant, name string) (Holder, error) {
+	h, err := a.o.Store.Holder(ctx, tenant, name)
 	if isNotFound(err) {
-		return &Refusal{Result: "not_found", Reason: fmt.Sprintf("tenant %s has no merchant or entity %s", tenant, name)}
+		err = &Refusal{Result: "not_found", Reason: fmt.Sprintf("tenant %s has no merchant or entity %s", tenant, name)}
 	}
-	return err
+	return h, err
 }
 
 // start checks what is asked for and puts the job into the store. A job that is
@@ -268,7 +270,7 @@ func (a *KeyAdmin) Jobs(ctx context.Context, who iam.Principal, tenant string) (
 func (a *KeyAdmin) Job(ctx context.Context, who iam.Principal, id string) (Job, error) {
 	j, err := a.job(ctx, id)
 	if err != nil {
-		return Job{}, err
+		return Job{}, a.withoutJob(ctx, who, OpKeyList, err)
 	}
 	err = a.do(ctx, who, OpKeyList, j.Tenant, j.Holder, func(c *call) error {
 		c.entry.Result, c.entry.Detail = "told", "job "+id
@@ -288,7 +290,13 @@ func (a *KeyAdmin) job(ctx context.Context, id string) (Job, error) {
 			return j, nil
 		}
 	}
-	return Job{}, fmt.Errorf("job %s: %w", id, ErrNotFound)
+	return Job{}, fmt.Errorf("job %s: %w", strings.ToValidUTF8(id[:min(len(id), 64)], ""), ErrNotFound)
+}
+
+// withoutJob is an operation on a job that was not found, of which nobody knows whose
+// it is: the gate records that it was asked for, and by whom.
+func (a *KeyAdmin) withoutJob(ctx context.Context, who iam.Principal, op *Operation, cause error) error {
+	return a.do(ctx, who, op, "", "", func(*call) error { return cause })
 }
 
 // Pause stops a job until Continue; Cancel ends it where it is. Records that were
@@ -329,7 +337,7 @@ func (a *KeyAdmin) Cancel(ctx context.Context, who iam.Principal, id string) (Jo
 func (a *KeyAdmin) changeJob(ctx context.Context, who iam.Principal, id, result string, change func(*Job) error) (Job, error) {
 	j, err := a.job(ctx, id)
 	if err != nil {
-		return Job{}, err
+		return Job{}, a.withoutJob(ctx, who, OpKeyJob, err)
 	}
 	err = a.do(ctx, who, OpKeyJob, j.Tenant, j.Holder, func(c *call) error {
 		c.entry.Detail = fmt.Sprintf("%s, job %s", j.Kind, j.ID)

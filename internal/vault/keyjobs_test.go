@@ -68,8 +68,6 @@ func TestRefusalsOfKeyOperations(t *testing.T) {
 			t.Errorf("%s: no entry with result %s", name, c.result)
 		}
 	}
-	_, err = a.Job(ctx, who, "x")
-	wantRefusal(t, "no job", err, "job x: not found")
 	_, err = a.Keys(ctx, who, vault.KeyQuery{Tenant: "acme", Key: "x"})
 	wantRefusal(t, "no key", err, "no such key in tenant acme: not found")
 	_, err = a.Rotate(ctx, client("acme"), vault.JobRequest{Tenant: "other"})
@@ -352,82 +350,6 @@ func TestKeysAreReplacedByThemselvesWhenTheyAreDue(t *testing.T) {
 			n.check(t, all)
 		})
 	}
-}
-
-func TestShreddingLeavesNothingThatOpens(t *testing.T) {
-	t.Parallel()
-	for _, holder := range []string{"m1", "e1"} {
-		t.Run(holder, func(t *testing.T) {
-			t.Parallel()
-			n := newKeyNode(t, "a", nil)
-			all := n.fill(t, 220)
-			n.clock.pass(time.Second)
-			from := n.store.Len()
-			j, err := n.admin.Shred(t.Context(), operator(), vault.JobRequest{Tenant: "acme", Holder: holder, Reason: "contract ended"})
-			if err != nil {
-				t.Fatal(err)
-			}
-			n.admin.TakeUp(t.Context())
-			if _, err := n.admin.Cancel(t.Context(), operator(), j.ID.String()); err == nil || err.Error() != "job "+j.ID.String()+" has destroyed keys: what is left of it cannot be kept" {
-				t.Errorf("cancel: %v", err)
-			}
-			if holder == "m1" {
-				c, err := n.RetrieveCard(t.Context(), client("acme"), all[0].owner, all[0].reference)
-				c.Destroy()
-				checkError(t, "its card", err, vault.ErrKeyUnavailable)
-			}
-			if j = n.finish(t, j.ID); j.State != vault.JobDone || j.Moved != j.Verified || j.Moved != map[string]int64{"m1": 110, "e1": 1}[holder] {
-				t.Errorf("%+v", j)
-			}
-			proofs := 0
-			for _, e := range since(t, n.store, from) {
-				if e.Op == "key.shred" && e.Result == "proved" {
-					proofs++
-					want := map[string]string{"m1": "1 versions of its key destroyed; of 110 records", "e1": "0 versions of its key destroyed; of 1 records"}[holder]
-					if !strings.HasPrefix(e.Detail, want+" sealed under them or with its secret none opens; job ") || !strings.HasSuffix(e.Detail, " of root: contract ended") || e.Resource.Merchant != holder {
-						t.Errorf("proof is %+v", e)
-					}
-				}
-			}
-			if proofs != 1 {
-				t.Errorf("%d proofs", proofs)
-			}
-			if holder == "m1" {
-				c, err := n.RetrieveCard(t.Context(), client("acme"), all[0].owner, all[0].reference)
-				c.Destroy()
-				checkError(t, "its card afterwards", err, vault.ErrNotFound)
-				_, err = n.StoreCard(t.Context(), client("acme"), cardOf(all[0].owner, visa, ""))
-				checkError(t, "a new card", err, vault.ErrKeyUnavailable)
-				checkNumber(t, n.Service, all[1].owner, all[1].reference, all[1].number)
-				return
-			}
-			_, err = n.RetrieveData(t.Context(), client("acme"), vault.Datum{Tenant: "acme", Entity: "e1", VaultID: "v1"})
-			checkError(t, "its value afterwards", err, vault.ErrNotFound)
-			checkNumber(t, n.Service, all[0].owner, all[0].reference, all[0].number)
-		})
-	}
-}
-
-func TestShreddingWhereKMSHasTheKeySaysSo(t *testing.T) {
-	t.Parallel()
-	n := newKeyNode(t, "a", nil)
-	n.setMode(vault.ModeKMS, "k")
-	all := n.fill(t, 4)
-	from := n.store.Len()
-	j, err := n.admin.Shred(t.Context(), operator(), vault.JobRequest{Tenant: "acme", Holder: "m1", Reason: "r"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if j = n.finish(t, j.ID); j.State != vault.JobDone || j.Moved != 2 || j.Verified != 0 {
-		t.Errorf("%+v", j)
-	}
-	said := slices.ContainsFunc(since(t, n.store, from), func(e audit.Entry) bool {
-		return e.Op == "key.shred" && e.Result == "not_shredded" && strings.Contains(e.Detail, "2 records were encrypted by KMS under a key of the whole tenant, which is not destroyed: they are removed, but copies of the database from before open with that key")
-	})
-	if !said {
-		t.Error("the log does not say that nothing was shredded")
-	}
-	checkNumber(t, n.Service, all[1].owner, all[1].reference, all[1].number)
 }
 
 func TestVerifyNamesWhatDoesNotOpen(t *testing.T) {

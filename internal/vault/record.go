@@ -158,6 +158,9 @@ type Holder struct {
 	Name      string
 	Secret    []byte // 32 random bytes mixed into the keys of v2 records; destroying them shreds the entity
 	CreatedAt Micros
+	// ShreddedAt is when it was shredded, or begun to be; 0 is never. Nothing is stored
+	// for it from then on.
+	ShreddedAt Micros
 }
 
 // ExpiredRecord is what the sweeper needs of a row whose time has passed.

@@ -4,11 +4,13 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
 	"github.com/maypok86/otter/v2"
 
+	"cardea/internal/audit"
 	"cardea/internal/iam"
 )
 
@@ -29,6 +31,7 @@ type Service struct {
 	keys       KeyManager
 	custodians Custodians
 	holders    *otter.Cache[holderKey, Holder]
+	forgot     atomic.Uint64 // how often forgetHolders was called
 	hashes     hasher
 }
 
@@ -144,6 +147,19 @@ func (g *Gate) Record(ctx context.Context, who iam.Principal, op *Operation, t T
 	return g.do(ctx, who, op, t, func(c *call) error {
 		c.entry.Result, c.entry.Detail = result, detail
 		return nil
+	})
+}
+
+// RecordChange is Record of a change that write makes, in one transaction with the
+// entry. If write fails, that is what is recorded.
+func (g *Gate) RecordChange(ctx context.Context, who iam.Principal, op *Operation, t Target, result, detail string, write func(context.Context, audit.Sealed) error) error {
+	return g.do(ctx, who, op, t, func(c *call) error {
+		c.entry.Detail = detail
+		_, err := c.commit(ctx, result, func(ctx context.Context, e audit.Sealed) (bool, error) {
+			err := write(ctx, e)
+			return err == nil, err
+		})
+		return err
 	})
 }
 

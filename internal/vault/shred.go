@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"cardea/internal/audit"
 	"cardea/internal/iam"
@@ -16,11 +17,13 @@ const (
 )
 
 // Shred begins a job that makes everything of one merchant or entity unreadable
-// for ever: it destroys every version of its keys, waits until no node has them in
-// memory, shows that none of its records opens, says so in the audit log, and
-// removes the rows. In mode aws_kms, in which a merchant has no key of its own,
-// records are only removed, and the log says that. There is no way back. Copies of
-// the database from before are as safe as the keys that wrapped the merchant's.
+// for ever: it has nothing stored for it any more, destroys every version of its
+// keys, waits until no node has them in memory, shows that none of its records opens,
+// says so in the audit log, and removes the rows. In mode aws_kms, in which a merchant
+// has no key of its own, records are only removed, and the log says that. There is no
+// way back: what is stored for a merchant afterwards is ErrShredded. The name of an
+// entity is free again when all is gone. Copies of the database from before are as
+// safe as the keys that wrapped the merchant's.
 func (a *KeyAdmin) Shred(ctx context.Context, who iam.Principal, r JobRequest) (Job, error) {
 	j := a.newJob(JobShred, r.Tenant, r.Holder, who)
 	j.Reason = r.Reason
@@ -31,7 +34,12 @@ func (a *KeyAdmin) Shred(ctx context.Context, who iam.Principal, r JobRequest) (
 		if err := checkID("holder", r.Holder); err != nil {
 			return err
 		}
-		return a.knownHolder(ctx, t.Name, r.Holder)
+		h, err := a.knownHolder(ctx, t.Name, r.Holder)
+		if err == nil && h.ShreddedAt != 0 {
+			return &Refusal{Result: "shredded", Reason: fmt.Sprintf("%s of tenant %s was shredded at %s, or still is being ('cardea keys jobs')",
+				h.Name, h.Tenant, h.ShreddedAt.Time().Format(time.RFC3339))}
+		}
+		return err
 	})
 }
 
@@ -40,18 +48,23 @@ func (r *jobRun) shred(ctx context.Context) error {
 	resumed := j.Step
 	j.State, j.Error = JobRunning, ""
 	h, err := r.a.o.Store.Holder(ctx, j.Tenant, j.Holder)
-	if isNotFound(err) { // removed just before the node ended
+	after := resumed == stepProve || resumed == stepRemove
+	if isNotFound(err) || err == nil && after && h.ShreddedAt == 0 {
+		// Its name was freed just before the node ended, and may be another's by now.
 		return r.end(ctx, JobDone, "")
 	}
 	if err != nil {
 		return err
 	}
-	destroyed, err := r.destroy(ctx, h)
+	if err := r.mark(ctx, h); err != nil {
+		return err
+	}
+	destroyed, err := r.destroy(ctx)
 	if err != nil {
 		return err
 	}
-	if resumed == "" || resumed == stepKeys {
-		// Until every node has forgotten, what is sealed anew may still open somewhere.
+	if !after {
+		// Until every node has forgotten the keys, what it has may still open somewhere.
 		return r.wait(ctx, stepProve, r.a.gate.now()+Micros(RetireDelay.Microseconds()))
 	}
 	if resumed == stepProve {
@@ -59,20 +72,48 @@ func (r *jobRun) shred(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := r.removeAll(ctx, h); err != nil {
+	if err := r.removeAll(ctx); err != nil {
 		return err
+	}
+	// A merchant's name is kept. What KMS itself encrypted was a merchant's, too.
+	if entity := destroyed == 0 && j.Total == j.Verified; entity {
+		if err := r.freeName(ctx, h); err != nil {
+			return err
+		}
 	}
 	return r.end(ctx, JobDone, "")
 }
 
-// destroy destroys what there still is of the holder's keys, and returns how many
-// are destroyed in all.
-func (r *jobRun) destroy(ctx context.Context, h Holder) (destroyed int, err error) {
+// mark has nothing stored for the holder from now on, on any node, and destroys its
+// secret.
+func (r *jobRun) mark(ctx context.Context, h Holder) error {
 	if r.job.Step == "" {
 		if err := r.step(ctx, stepKeys); err != nil {
-			return 0, err
+			return err
 		}
 	}
+	if h.ShreddedAt != 0 {
+		return nil
+	}
+	err := r.a.do(ctx, r.who(), OpKeyShred, h.Tenant, h.Name, func(c *call) error {
+		c.entry.Resource.Kind = "holder"
+		c.entry.Detail = fmt.Sprintf("nothing is stored for it from now on, and the secret destroyed that the keys of its v2 records are made with, job %s of %s: %s",
+			r.job.ID, r.job.By, r.job.Reason)
+		done, err := c.commit(ctx, string(KeyDestroyed), func(ctx context.Context, e audit.Sealed) (bool, error) {
+			return r.a.o.Store.ShredHolder(ctx, h.ID, r.a.gate.now(), e)
+		})
+		if err == nil && !done {
+			c.entry.Result = "existed"
+		}
+		return err
+	})
+	r.a.o.Service.forgetHolders(h.Tenant)
+	return err
+}
+
+// destroy destroys what there still is of the holder's keys, and returns how many
+// are destroyed in all.
+func (r *jobRun) destroy(ctx context.Context) (destroyed int, err error) {
 	inv, err := r.a.o.Store.Inventory(ctx, r.job.Tenant)
 	if err != nil {
 		return 0, err
@@ -86,11 +127,6 @@ func (r *jobRun) destroy(ctx context.Context, h Holder) (destroyed int, err erro
 			continue
 		}
 		if err := r.destroyKey(ctx, w); err != nil {
-			return 0, err
-		}
-	}
-	if len(h.Secret) > 0 {
-		if err := r.destroySecret(ctx, h); err != nil {
 			return 0, err
 		}
 	}
@@ -110,22 +146,6 @@ func (r *jobRun) destroyKey(ctx context.Context, w WrappedKey) error {
 		return err
 	})
 	r.a.o.Keys.ForgetKey(w.Tenant, w.version())
-	return err
-}
-
-func (r *jobRun) destroySecret(ctx context.Context, h Holder) error {
-	err := r.a.do(ctx, r.who(), OpKeyShred, h.Tenant, h.Name, func(c *call) error {
-		c.entry.Resource.Kind = "holder"
-		c.entry.Detail = fmt.Sprintf("secret destroyed that the keys of its v2 records are made with, job %s of %s: %s", r.job.ID, r.job.By, r.job.Reason)
-		done, err := c.commit(ctx, string(KeyDestroyed), func(ctx context.Context, e audit.Sealed) (bool, error) {
-			return r.a.o.Store.DestroyHolderSecret(ctx, h.ID, e)
-		})
-		if err == nil && !done {
-			c.entry.Result = "existed"
-		}
-		return err
-	})
-	r.a.o.Service.forgetHolders(h.Tenant)
 	return err
 }
 
@@ -203,26 +223,16 @@ func (r *jobRun) mustNotOpen(ctx context.Context, h *HeldRecord) error {
 	return err
 }
 
-// removeAll removes the holder's rows and then the holder.
-func (r *jobRun) removeAll(ctx context.Context, h Holder) error {
+// removeAll removes the holder's rows, to which none are added any more.
+func (r *jobRun) removeAll(ctx context.Context) error {
 	j := &r.job
 	for {
 		began := r.a.gate.Now()
 		rows, err := r.a.o.Store.RecordsOf(ctx, j.Tenant, j.Holder, 0, jobBatch)
-		if err != nil {
+		if err != nil || len(rows) == 0 {
 			return err
 		}
-		numbers := make([]int64, len(rows))
-		for i, row := range rows {
-			numbers[i] = row.Row
-		}
-		drop := int64(0)
-		if len(rows) == 0 {
-			drop = h.ID
-		}
-		gone, err := r.remove(ctx, numbers, drop)
-		if err != nil || gone {
-			r.a.o.Service.forgetHolders(j.Tenant)
+		if err := r.remove(ctx, rows); err != nil {
 			return err
 		}
 		if err := r.save(ctx, false); err != nil {
@@ -234,30 +244,40 @@ func (r *jobRun) removeAll(ctx context.Context, h Holder) error {
 	}
 }
 
-// remove removes a batch of rows, or the holder, and reports whether that is gone.
-func (r *jobRun) remove(ctx context.Context, rows []int64, drop int64) (gone bool, err error) {
-	err = r.a.do(ctx, r.who(), OpKeyShred, r.job.Tenant, r.job.Holder, func(c *call) error {
+// remove removes a batch of rows.
+func (r *jobRun) remove(ctx context.Context, rows []HeldRecord) error {
+	numbers := make([]int64, len(rows))
+	for i, row := range rows {
+		numbers[i] = row.Row
+	}
+	return r.a.do(ctx, r.who(), OpKeyShred, r.job.Tenant, r.job.Holder, func(c *call) error {
 		c.entry.Resource.Kind = "holder"
 		c.entry.Detail = fmt.Sprintf("%d records removed, job %s", len(rows), r.job.ID)
-		if drop != 0 {
-			c.entry.Detail = "the holder itself removed, job " + r.job.ID.String()
-		}
 		done, err := c.commit(ctx, "removed", func(ctx context.Context, e audit.Sealed) (bool, error) {
-			n, err := r.a.o.Store.DeleteRows(ctx, rows, drop, e)
-			if err != nil || drop == 0 {
-				r.job.Moved += int64(n)
-				return n > 0, err
-			}
-			_, err = r.a.o.Store.Holder(ctx, r.job.Tenant, r.job.Holder)
-			if gone = isNotFound(err); gone {
-				err = nil
-			}
-			return gone, err
+			n, err := r.a.o.Store.DeleteRows(ctx, numbers, e)
+			r.job.Moved += int64(n)
+			return n > 0, err
 		})
 		if err == nil && !done {
-			c.entry.Result = "kept" // others were faster, or a record has come meanwhile
+			c.entry.Result = "kept" // others were faster
 		}
 		return err
 	})
-	return gone, err
+}
+
+// freeName lets an entity of the same name be created again.
+func (r *jobRun) freeName(ctx context.Context, h Holder) error {
+	err := r.a.do(ctx, r.who(), OpKeyShred, h.Tenant, h.Name, func(c *call) error {
+		c.entry.Resource.Kind = "holder"
+		c.entry.Detail = "the holder itself removed, job " + r.job.ID.String()
+		done, err := c.commit(ctx, "removed", func(ctx context.Context, e audit.Sealed) (bool, error) {
+			return r.a.o.Store.FreeName(ctx, h.ID, e)
+		})
+		if err == nil && !done {
+			return fmt.Errorf("%s has records again: %w", h.Name, ErrUnavailable) // of a node of the release before; tried again
+		}
+		return err
+	})
+	r.a.o.Service.forgetHolders(h.Tenant)
+	return err
 }

@@ -287,7 +287,7 @@ func (s *Store) rehash(r *vault.Record, h vault.MAC, by uint32) {
 }
 
 // DeleteRows implements vault.KeyWork.
-func (s *Store) DeleteRows(_ context.Context, rows []int64, dropHolder int64, e audit.Sealed) (int, error) {
+func (s *Store) DeleteRows(_ context.Context, rows []int64, e audit.Sealed) (int, error) {
 	if err := s.enter("DeleteRows"); err != nil {
 		return 0, err
 	}
@@ -305,30 +305,41 @@ func (s *Store) DeleteRows(_ context.Context, rows []int64, dropHolder int64, e 
 		}
 		n++
 	}
-	dropped := false
-	if h, ok := s.holderByID[dropHolder]; ok && len(s.held(func(_ *vault.Record, o vault.Holder) bool { return o.ID == h.ID })) == 0 {
-		delete(s.holderByID, h.ID)
-		delete(s.holders, holderName{h.Tenant, h.Name})
-		s.event(h.Tenant, vault.KeyVersion{})
-		dropped = true
-	}
-	if n > 0 || dropped {
+	if n > 0 {
 		s.log = append(s.log, e)
 	}
 	return n, nil
 }
 
-// DestroyHolderSecret implements vault.KeyWork.
-func (s *Store) DestroyHolderSecret(_ context.Context, holderID int64, e audit.Sealed) (bool, error) {
-	if err := s.enter("DestroyHolderSecret"); err != nil {
+// FreeName implements vault.KeyWork.
+func (s *Store) FreeName(_ context.Context, holderID int64, e audit.Sealed) (bool, error) {
+	if err := s.enter("FreeName"); err != nil {
+		return false, err
+	}
+	defer s.mu.Unlock()
+	h := s.holderByID[holderID]
+	if h.ShreddedAt == 0 || h.Tenant == "" || len(s.held(func(_ *vault.Record, o vault.Holder) bool { return o.ID == h.ID })) > 0 {
+		return false, nil
+	}
+	delete(s.holders, holderName{h.Tenant, h.Name})
+	s.event(h.Tenant, vault.KeyVersion{})
+	h.Tenant, h.Name = "", ""
+	s.holderByID[holderID] = h
+	s.log = append(s.log, e)
+	return true, nil
+}
+
+// ShredHolder implements vault.KeyWork.
+func (s *Store) ShredHolder(_ context.Context, holderID int64, at vault.Micros, e audit.Sealed) (bool, error) {
+	if err := s.enter("ShredHolder"); err != nil {
 		return false, err
 	}
 	defer s.mu.Unlock()
 	h, ok := s.holderByID[holderID]
-	if !ok || len(h.Secret) == 0 {
+	if !ok || h.ShreddedAt != 0 {
 		return false, nil
 	}
-	h.Secret = nil
+	h.Secret, h.ShreddedAt = nil, at
 	s.holderByID[holderID], s.holders[holderName{h.Tenant, h.Name}] = h, h
 	s.event(h.Tenant, vault.KeyVersion{})
 	s.log = append(s.log, e)

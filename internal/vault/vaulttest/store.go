@@ -171,9 +171,21 @@ func (s *Store) PutRecord(_ context.Context, r vault.Record, e audit.Sealed) (*v
 	if found, ok := s.records[r.Lookup]; ok {
 		return &found, nil
 	}
+	if err := s.mayStore(r); err != nil {
+		return nil, err
+	}
 	s.put(r)
 	s.log = append(s.log, e)
 	return nil, nil
+}
+
+// mayStore refuses records of a holder that is shredded or not there. The caller
+// holds mu.
+func (s *Store) mayStore(r vault.Record) error {
+	if h, ok := s.holderByID[r.HolderID]; !ok || h.ShreddedAt != 0 {
+		return fmt.Errorf("holder %d: %w", r.HolderID, vault.ErrShredded)
+	}
+	return nil
 }
 
 func (s *Store) put(r vault.Record) {
@@ -190,6 +202,9 @@ func (s *Store) UpsertRecord(_ context.Context, r vault.Record, e audit.Sealed) 
 		return err
 	}
 	defer s.mu.Unlock()
+	if err := s.mayStore(r); err != nil {
+		return err
+	}
 	s.put(r)
 	s.log = append(s.log, e)
 	return nil
@@ -258,7 +273,7 @@ func (s *Store) PutHolder(_ context.Context, h vault.Holder, e audit.Sealed) (va
 	if standing, ok := s.holders[key]; ok {
 		return standing, false, nil
 	}
-	h.ID = int64(len(s.holders) + 1)
+	h.ID = int64(len(s.holderByID) + 1)
 	s.holders[key], s.holderByID[h.ID] = h, h
 	s.log = append(s.log, e)
 	return h, true, nil
