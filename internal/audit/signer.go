@@ -61,6 +61,12 @@ func (s *Signer) Origin() string { return s.key.Name() }
 // not asked for yet.
 func (s *Signer) Verifier() string { return s.key.Verifier() }
 
+// Remote reports whether the key is elsewhere, so that signing may fail for a while.
+func (s *Signer) Remote() bool {
+	_, remote := s.key.(*remoteKey)
+	return remote
+}
+
 // Sign returns the signed checkpoint. An empty Origin is the signer's; another
 // one's is refused. That the checkpoint extends all that were signed before is
 // for the caller: sign the committed head only.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"cardea/internal/audit"
@@ -36,6 +37,32 @@ type checkpoints struct {
 	signed   int64      // entries in the last checkpoint
 	failing  bool       // the last try failed
 	thinned  []int64    // per step of thinning: checkpoints of fewer entries are done
+
+	trouble atomic.Pointer[SigningTrouble] // nil if the last try to sign succeeded
+}
+
+// SigningTrouble says that the log is not being signed. Its entries are durable all the
+// same, and the next checkpoint covers them.
+type SigningTrouble struct {
+	Since time.Time // of the first try that failed
+	Err   error     // of the last
+}
+
+// SigningTrouble tells whether the log is not being signed; nil if it is.
+func (s *Store) SigningTrouble() *SigningTrouble {
+	if s.points == nil {
+		return nil
+	}
+	return s.points.trouble.Load()
+}
+
+// unsigned is for how long signing has not succeeded.
+func (s *Store) unsigned() time.Duration {
+	t := s.SigningTrouble()
+	if t == nil {
+		return 0
+	}
+	return s.now().Sub(t.Since)
 }
 
 func newCheckpoints(s *Store, signer *audit.Signer, interval time.Duration) *checkpoints {
@@ -51,10 +78,29 @@ func (p *checkpoints) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-sign.C:
-			p.note(ctx, "audit log not signed", p.sign(ctx))
+			err := p.sign(ctx)
+			p.judge(ctx, err)
+			p.note(ctx, "audit log not signed", err)
 		case <-thin.C:
 			p.note(ctx, "old checkpoints not thinned out", p.thin(ctx))
 		}
+	}
+}
+
+// judge keeps for how long signing has not succeeded.
+func (p *checkpoints) judge(ctx context.Context, err error) {
+	was := p.trouble.Load()
+	switch {
+	case ctx.Err() != nil:
+	case err == nil:
+		p.trouble.Store(nil)
+		if was != nil {
+			p.s.log.InfoContext(ctx, "the audit log is signed again", slog.Time("not_since", was.Since))
+		}
+	case was == nil:
+		p.trouble.Store(&SigningTrouble{Since: p.s.now(), Err: err})
+	default:
+		p.trouble.Store(&SigningTrouble{Since: was.Since, Err: err})
 	}
 }
 
@@ -71,47 +117,64 @@ func (p *checkpoints) note(ctx context.Context, what string, err error) {
 	p.failing = true
 }
 
-// last signs what has not been signed, at Close.
+// last signs what has not been signed, at Close. A key that is elsewhere and does not
+// answer is no reason to fail: the next start signs.
 func (p *checkpoints) last() error {
 	ctx, cancel := context.WithTimeout(context.Background(), lastWait)
 	defer cancel()
-	if err := p.sign(ctx); err != nil {
-		p.s.met.checkpoints.Inc()
-		return fmt.Errorf("sign the audit log: %w", err)
+	err := p.sign(ctx)
+	if err == nil {
+		return nil
 	}
-	return nil
+	p.s.met.checkpoints.Inc()
+	if p.signer.Remote() {
+		p.s.log.ErrorContext(ctx, "the end of the audit log is not signed, the next start signs it", slog.Any("error", err))
+		return nil
+	}
+	return fmt.Errorf("sign the audit log: %w", err)
 }
 
-// sign stores a checkpoint if the log has grown since the last. What it signs is
-// what the database holds, read in the transaction that stores it and compared
-// with what this process has written.
+// sign stores a checkpoint if the log has grown since the last. What it signs is what
+// the database holds, read in a transaction and compared with what this process has
+// written. The key may be elsewhere and slow: nothing waits for it but this.
 func (p *checkpoints) sign(ctx context.Context) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if size := p.s.com.size.Load(); size == p.signed || size == 0 {
 		return nil
 	}
-	var signed int64
+	var durable head
 	err := p.s.com.closure(ctx, func(ctx context.Context, c session, h head) ([]audit.Sealed, error) {
-		durable, found, err := selectHead(ctx, c, p.s.origin)
-		if err != nil {
+		durable = h
+		return nil, p.s.isDurable(ctx, c, h)
+	})
+	if err != nil {
+		return err
+	}
+	at := p.s.now()
+	note, err := p.signer.SignContext(ctx, audit.Checkpoint{Origin: p.s.origin, Size: durable.size, Root: durable.root, Time: at})
+	if err != nil {
+		return err
+	}
+	err = p.s.com.closure(ctx, func(ctx context.Context, c session, h head) ([]audit.Sealed, error) {
+		if err := p.s.isDurable(ctx, c, h); err != nil {
 			return nil, err
 		}
-		if !found || durable != h {
-			return nil, errHeadMoved
-		}
-		at := p.s.now()
-		note, err := p.signer.Sign(audit.Checkpoint{Origin: p.s.origin, Size: h.size, Root: h.root, Time: at})
-		if err != nil {
-			return nil, callerError{err}
-		}
-		signed = h.size
-		_, err = c.exec(ctx, `INSERT INTO audit_checkpoint (log_id, size, signed_at, note) VALUES ($1, $2, $3, $4)
-			ON CONFLICT (log_id, size) DO NOTHING`, h.log, h.size, at.UnixMicro(), note)
+		_, err := c.exec(ctx, `INSERT INTO audit_checkpoint (log_id, size, signed_at, note) VALUES ($1, $2, $3, $4)
+			ON CONFLICT (log_id, size) DO NOTHING`, durable.log, durable.size, at.UnixMicro(), note)
 		return nil, err
 	})
 	if err == nil {
-		p.signed = signed
+		p.signed = durable.size
+	}
+	return err
+}
+
+// isDurable compares the head that this process has written with the database's.
+func (s *Store) isDurable(ctx context.Context, c session, h head) error {
+	durable, found, err := selectHead(ctx, c, s.origin)
+	if err == nil && (!found || durable != h) {
+		err = errHeadMoved
 	}
 	return err
 }

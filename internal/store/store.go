@@ -139,6 +139,10 @@ func (s *Store) start(ctx context.Context, o Options) error {
 		s.com.extended = s.com.extendByUnits
 		s.met.gauge("queue_depth", "Units that wait for the committer.", func() float64 { return float64(len(s.com.queue)) })
 		s.met.gauge("log_entries", "Entries in the audit log of this node.", func() float64 { return float64(s.com.size.Load()) })
+		if o.Signer != nil {
+			s.points = newCheckpoints(s, o.Signer, o.CheckpointInterval)
+		}
+		s.met.gauge("unsigned_seconds", "For how long the audit log could not be signed; 0 if it can.", func() float64 { return s.unsigned().Seconds() })
 	}
 	if err := s.met.register(s.registry); err != nil {
 		cancel()
@@ -153,8 +157,7 @@ func (s *Store) start(ctx context.Context, o Options) error {
 		return err
 	}
 	s.background(background, s.db.upkeep)
-	if o.Signer != nil {
-		s.points = newCheckpoints(s, o.Signer, o.CheckpointInterval)
+	if s.points != nil {
 		s.background(background, s.points.run)
 	}
 	return nil
