@@ -40,12 +40,13 @@ type Options struct {
 // App is Cardea in one process: a vault, a key service, or both, and the
 // operations listener.
 type App struct {
-	log      *slog.Logger
-	registry *prometheus.Registry
-	vault    *Node       // nil if none is served
-	keys     *KeyService // likewise
-	delivery *Delivery   // nil if nothing is delivered
-	ops      *httpd.Server
+	log       *slog.Logger
+	registry  *prometheus.Registry
+	vault     *Node       // nil if none is served
+	keys      *KeyService // likewise
+	delivery  *Delivery   // nil if nothing is delivered
+	detection *Detection  // nil if nothing is watched
+	ops       *httpd.Server
 
 	mu     sync.Mutex    // guards config, held while it is replaced
 	config config.Config // in force
@@ -83,6 +84,9 @@ func New(ctx context.Context, cfg config.Config, o Options) (a *App, err error) 
 		}
 	}
 	if err = a.buildDelivery(ctx, cfg, o); err != nil {
+		return a, err
+	}
+	if err = a.buildDetection(cfg, o); err != nil {
 		return a, err
 	}
 	a.ops, err = httpd.New(httpd.Options{
@@ -130,6 +134,9 @@ func (a *App) Run(ctx context.Context) error {
 
 	g, gctx := errgroup.WithContext(ctx)
 	if err := a.deliver(gctx, g); err != nil {
+		return err
+	}
+	if err := a.detect(gctx, g); err != nil {
 		return err
 	}
 	g.Go(func() error { return a.ops.Serve(gctx) })
@@ -210,7 +217,7 @@ func (a *App) readiness(ctx context.Context) []httpd.Check {
 	if a.keys != nil {
 		checks = append(checks, a.keys.readiness(ctx, "keys_")...)
 	}
-	return append(checks, a.deliveryReadiness()...)
+	return append(append(checks, a.deliveryReadiness()...), a.detectionReadiness()...)
 }
 
 // LoadOrMakeSigningKey reads the key that signs checkpoints, or makes it at the

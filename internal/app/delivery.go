@@ -34,10 +34,6 @@ type Delivery struct {
 // DeliveryDir is where the state of deliveries is.
 func DeliveryDir(cfg config.Config) string { return filepath.Join(cfg.Node.DataDir, "delivery") }
 
-// AlertSpool is where alerts of detection are given to the deliveries of cfg, by the
-// node itself or by a command beside it.
-func AlertSpool(cfg config.Config) (*siem.Spool, error) { return siem.OpenSpool(DeliveryDir(cfg)) }
-
 // publishedFile is what was published last.
 func publishedFile(cfg config.Config) string {
 	return filepath.Join(DeliveryDir(cfg), "published.json")

@@ -1,13 +1,12 @@
 package cli
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -88,19 +87,11 @@ func (c auditVerifyCloudTrailCommand) objects(ctx context.Context, o *cloudtrail
 	if !st.IsDir() {
 		return nil, usageError{fmt.Errorf("%s is no folder", c.Where)}
 	}
-	root, err := filepath.Abs(c.Where)
+	root, prefix, err := collect.TrailRoot(c.Where)
 	if err != nil {
 		return nil, err
 	}
-	// Names begin above AWSLogs, wherever in it the folder is.
-	if parts := strings.Split(filepath.ToSlash(root), "/"); len(parts) > 1 {
-		for i := len(parts) - 1; i > 0; i-- {
-			if parts[i] == "AWSLogs" {
-				root, o.Prefix = filepath.FromSlash(strings.Join(parts[:i], "/")+"/"), strings.Join(parts[i:], "/")+"/"
-				break
-			}
-		}
-	}
+	o.Prefix = prefix
 	if c.Bucket != "" {
 		bucket, base, _ := strings.Cut(c.Bucket, "/")
 		if base = strings.Trim(base, "/"); base != "" {
@@ -120,18 +111,17 @@ func (c auditVerifyCloudTrailCommand) keys(p *Process) (cloudtrail.Keys, error) 
 		fmt.Fprintln(p.Stderr, "asking AWS for the public keys; give them by --public-keys to verify offline")
 		return collect.PublicKeys(c.aws()), nil
 	}
-	var all bytes.Buffer
-	for _, path := range c.PublicKeys {
-		b, err := os.ReadFile(path)
-		if err != nil {
-			return nil, fmt.Errorf("--public-keys: %w", err)
-		}
-		all.Write(b)
-		all.WriteByte('\n')
-	}
-	keys, err := cloudtrail.ParseKeys(all.Bytes())
-	if err != nil {
+	return trailKeys(c.PublicKeys)
+}
+
+// trailKeys reads the files of --public-keys.
+func trailKeys(files []string) (cloudtrail.Keys, error) {
+	keys, err := cloudtrail.ReadKeys(files)
+	if _, unread := errors.AsType[*fs.PathError](err); err != nil && !unread {
 		return nil, usageError{hinted(fmt.Errorf("--public-keys: %w", err), "want the output of 'aws cloudtrail list-public-keys --start-time … --end-time …' for the time of the digests")}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("--public-keys: %w", err)
 	}
 	return keys, nil
 }

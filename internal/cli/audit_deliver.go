@@ -90,6 +90,19 @@ func (c auditDeliverCommand) Run(ctx context.Context, p *Process) (err error) {
 	return nil
 }
 
+func errNoReceivers(flag string) error {
+	return fmt.Errorf("%s: the configuration has no [[audit.delivery]] to hand alerts to", flag)
+}
+
+// alertsInto hands alerts to the deliveries that read a spool.
+func alertsInto(spool *siem.Spool, p *Process) *app.Alerts {
+	return &app.Alerts{Spool: spool, Sleep: p.sleep, Waiting: func(_ context.Context, err error) {
+		if err != nil {
+			fmt.Fprintln(p.Stderr, "cardea:", err)
+		}
+	}}
+}
+
 // maxAlertLine bounds a line of an alert, in bytes.
 const maxAlertLine = 1 << 20
 
@@ -97,7 +110,7 @@ const maxAlertLine = 1 << 20
 // the command, makes. When it ends with 0, all are kept until they are delivered.
 func (c auditDeliverCommand) takeAlerts(ctx context.Context, p *Process, cfg config.Config) (err error) {
 	if len(cfg.Audit.Delivery) == 0 {
-		return errors.New("--alerts: the configuration has no [[audit.delivery]] to hand alerts to")
+		return errNoReceivers("--alerts")
 	}
 	in := io.Reader(p.Stdin)
 	if c.Alerts != "-" {
@@ -112,6 +125,7 @@ func (c auditDeliverCommand) takeAlerts(ctx context.Context, p *Process, cfg con
 	if err != nil {
 		return err
 	}
+	alerts := alertsInto(spool, p)
 	lines := bufio.NewScanner(in)
 	lines.Buffer(make([]byte, 64<<10), maxAlertLine)
 	taken, bad := 0, 0
@@ -125,14 +139,7 @@ func (c auditDeliverCommand) takeAlerts(ctx context.Context, p *Process, cfg con
 			bad++
 			continue
 		}
-		// A full spool holds up who writes the alerts; nothing is dropped.
-		for err = spool.Append(siem.AlertEvent(a)); errors.Is(err, siem.ErrSpoolFull); err = spool.Append(siem.AlertEvent(a)) {
-			fmt.Fprintln(p.Stderr, "cardea:", err)
-			if err := p.sleep(ctx, 10*time.Second); err != nil {
-				return err
-			}
-		}
-		if err != nil {
+		if err := alerts.Hand(ctx, &a); err != nil {
 			return fmt.Errorf("alert %s: %w", printable(a.ID), err)
 		}
 		taken++

@@ -17,9 +17,9 @@ import (
 // detectFlags are what detection in a batch and live have in common.
 type detectFlags struct {
 	logSource
-	From    []string `placeholder:"PLACE" xor:"source" help:"Records of AWS CloudTrail: a file, a folder, or s3://BUCKET/PREFIX. May be given more than once."`
-	Rules   string   `type:"path" placeholder:"FILE" help:"What is registered, and thresholds, laid over the rules that ship. See deploy/detection.example.toml."`
-	Changes string   `type:"path" placeholder:"FILE" help:"Approved changes, whose alerts are listed as suppressed."`
+	trailFlags
+	Rules   string `type:"path" placeholder:"FILE" help:"What is registered, and thresholds, laid over the rules that ship. See deploy/detection.example.toml."`
+	Changes string `type:"path" placeholder:"FILE" help:"Approved changes, whose alerts are listed as suppressed."`
 }
 
 // options reads the files that detection goes by.
@@ -73,7 +73,8 @@ type auditDetectCommand struct {
 // Help implements kong.HelpProvider.
 func (auditDetectCommand) Help() string {
 	return "Examples:\n  cardea audit detect --from ./trail --rules detection.toml\n  cardea audit detect --since 24h --config cardea.toml --rules detection.toml --output json\n" +
-		"  cardea audit detect --from s3://trail-bucket/AWSLogs --rules detection.toml --changes changes.toml\n\n" +
+		"  cardea audit detect --from s3://trail-bucket/AWSLogs/ --digests --region eu-central-1 --rules detection.toml --changes changes.toml\n" +
+		"  cardea audit detect --from lookup: --region eu-central-1 --history 48h\n\n" + placesHelp +
 		"Without --from the vault's own log is read, with --key-service that of the key service. What is usual is learned from the time before --since. " +
 		"Exit status 3 means that there are alerts which no approved change explains."
 }
@@ -132,6 +133,11 @@ func (c auditDetectCommand) Run(ctx context.Context, p *Process) error {
 	})
 	if err != nil {
 		return err
+	}
+	if c.Digests {
+		if err := c.eachDigest(ctx, p, since, until, func(e *cloudtrail.Event) { see(d.Observe(e)) }); err != nil {
+			return err
+		}
 	}
 	see(d.Advance(until))
 	see(d.Finish())

@@ -6,18 +6,66 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
-	"iter"
+	"io"
 	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"time"
 
-	"cardea/internal/audit"
 	"cardea/internal/cloudtrail"
 	"cardea/internal/collect"
 )
+
+// trailFlags say where records of AWS CloudTrail are.
+type trailFlags struct {
+	From        []string `aliases:"source" placeholder:"PLACE" xor:"source" help:"Records of AWS CloudTrail: a file, a folder, s3://BUCKET/PREFIX, sqs:URL or lookup:. May be given more than once."`
+	QueueBucket []string `placeholder:"NAME" help:"With sqs: a bucket that messages may name; none unless given."`
+	Digests     bool     `help:"Verify CloudTrail's digests too; what is wrong is an alert of R20."`
+	PublicKeys  []string `type:"path" placeholder:"FILE" help:"With --digests: what 'aws cloudtrail list-public-keys' printed, one file for each region. Without it AWS is asked."`
+	EndpointURL string   `name:"endpoint-url" placeholder:"URL" help:"Instead of AWS's own."`
+	Region      string   `placeholder:"NAME" help:"Region of the bucket, queue or lookup, if the environment does not tell."`
+	Profile     string   `placeholder:"NAME" help:"Profile of AWS's shared configuration."`
+}
+
+// placesHelp is what the commands say of places.
+const placesHelp = "Files may be CloudTrail's own, one record a line, EventBridge's envelopes, what 'aws cloudtrail lookup-events' printed, or exports of CloudWatch Logs, " +
+	"each compressed or not. sqs: is followed by the URL of a queue that tells of new objects; lookup: asks AWS for the events of KMS, lookup:* for all, " +
+	"of the last 90 days at most. "
+
+// places are those of --from.
+func (f trailFlags) places() ([]collect.Place, error) {
+	var list []collect.Place
+	for _, text := range f.From {
+		p, err := collect.ParsePlace(text)
+		if err != nil {
+			return nil, usageError{fmt.Errorf("--from: %w", err)}
+		}
+		p.AWS, p.Buckets = collect.AWS{Region: f.Region, Profile: f.Profile, Endpoint: f.EndpointURL}, f.QueueBucket
+		if p.Kind == collect.KindQueue && len(p.Buckets) == 0 {
+			return nil, usageError{errors.New("--queue-bucket is missing: name the buckets that messages may name, for whoever can write to the queue must not choose")}
+		}
+		list = append(list, p)
+	}
+	if f.Digests && len(list) == 0 {
+		return nil, usageError{errors.New("--digests: name a trail by --from; our own logs are verified by 'cardea audit verify'")}
+	}
+	return list, nil
+}
+
+// keys are the public keys of digests, nil for those that AWS gives.
+func (f trailFlags) keys(p *Process) (cloudtrail.Keys, error) {
+	switch {
+	case !f.Digests && len(f.PublicKeys) > 0:
+		return nil, usageError{errors.New("--public-keys has no effect without --digests")}
+	case !f.Digests:
+		return nil, nil
+	case len(f.PublicKeys) == 0:
+		fmt.Fprintln(p.Stderr, "asking AWS for the public keys; give them by --public-keys to verify offline")
+		return nil, nil
+	}
+	return trailKeys(f.PublicKeys)
+}
 
 // each gives the events of a time, about in their order, and how many parts of the
 // source were none.
@@ -27,12 +75,29 @@ func (f detectFlags) each(ctx context.Context, p *Process, from, until time.Time
 			see(e)
 		}
 	}
-	if len(f.From) == 0 {
+	places, err := f.places()
+	if err != nil {
+		return 0, err
+	}
+	if len(places) == 0 {
 		return f.eachEntry(ctx, p, within)
 	}
+	names := cloudtrail.NewNames()
 	var timed, others []trailFile
-	for _, place := range f.From {
-		files, err := trailFiles(ctx, place)
+	var early unsorted
+	for _, place := range places {
+		switch place.Kind {
+		case collect.KindQueue:
+			return 0, usageError{hinted(fmt.Errorf("--from %s: a queue has no past to look at", place), "read it with 'cardea audit watch'")}
+		case collect.KindLookup:
+			n, err := early.lookUp(ctx, p, place, from, names)
+			problems += n
+			if err != nil {
+				return problems, err
+			}
+			continue
+		}
+		files, err := filesOf(ctx, place)
 		if err != nil {
 			return 0, fmt.Errorf("--from %s: %w", place, err)
 		}
@@ -46,7 +111,30 @@ func (f detectFlags) each(ctx context.Context, p *Process, from, until time.Time
 		}
 	}
 	slices.SortFunc(timed, func(a, b trailFile) int { return cmp.Or(a.time.Compare(b.time), strings.Compare(a.name, b.name)) })
-	return readFiles(ctx, timed, others, within)
+	n, err := early.readFiles(ctx, names, timed, others, within)
+	return problems + n, err
+}
+
+// eachDigest gives what is wrong with the digests of a time.
+func (f detectFlags) eachDigest(ctx context.Context, p *Process, since, until time.Time, see func(*cloudtrail.Event)) error {
+	places, err := f.places()
+	if err != nil {
+		return err
+	}
+	keys, err := f.keys(p)
+	if err != nil {
+		return err
+	}
+	for _, place := range places {
+		events, err := place.VerifyDigests(ctx, keys, cloudtrail.DigestOptions{Now: p.Now, Since: since, Until: until})
+		if err != nil {
+			return hinted(fmt.Errorf("--digests: %s: %w", place, err), "name the place that AWSLogs is in, and see that the trail has log file validation")
+		}
+		for i := range events {
+			see(&events[i])
+		}
+	}
+	return nil
 }
 
 // deliveryLag is how long after its events a file of CloudTrail may be named.
@@ -61,8 +149,18 @@ type trailFile struct {
 
 var fileTime = regexp.MustCompile(`_CloudTrail_[a-z0-9-]+_(\d{8}T\d{4})Z_`)
 
-func trailFiles(ctx context.Context, place string) ([]trailFile, error) {
-	objects, prefix, err := trailPlace(ctx, place)
+// trailFiles are the files of a place as people write it, of the AWS that the
+// environment tells.
+func trailFiles(ctx context.Context, text string) ([]trailFile, error) {
+	place, err := collect.ParsePlace(text)
+	if err != nil {
+		return nil, err
+	}
+	return filesOf(ctx, place)
+}
+
+func filesOf(ctx context.Context, place collect.Place) ([]trailFile, error) {
+	objects, prefix, err := place.Objects(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -89,47 +187,60 @@ func trailFiles(ctx context.Context, place string) ([]trailFile, error) {
 	return files, nil
 }
 
-// trailPlace finds what a place names: a bucket, a folder, or one file of one.
-func trailPlace(ctx context.Context, place string) (cloudtrail.Objects, string, error) {
-	if rest, ok := strings.CutPrefix(place, "s3://"); ok {
-		bucket, prefix, _ := strings.Cut(rest, "/")
-		o, err := collect.Objects(ctx, collect.AWS{}, bucket)
-		return o, prefix, err
-	}
-	st, err := os.Stat(place)
-	if err != nil {
-		return nil, "", err
-	}
-	if st.IsDir() {
-		return collect.Dir(place), "", nil
-	}
-	return onlyFile{place}, "", nil
-}
-
-// onlyFile is one file as objects.
-type onlyFile struct{ path string }
-
-// List implements cloudtrail.Objects.
-func (f onlyFile) List(context.Context, string) iter.Seq2[string, error] {
-	return func(yield func(string, error) bool) { yield(filepath.Base(f.path), nil) }
-}
-
-// Open implements cloudtrail.Objects.
-func (f onlyFile) Open(context.Context, string) (cloudtrail.Object, error) {
-	file, err := os.Open(f.path)
-	return cloudtrail.Object{Body: file}, err
-}
-
 // maxUnsorted is how many events of files that do not tell their time are sorted
 // in memory.
 const maxUnsorted = 1_000_000
 
-// readFiles reads files in the order of the times that their names tell. Files of
-// other names may have any order (LookupEvents gives the newest first): their
-// events are sorted.
+// unsorted are events that may have come in any order.
+type unsorted []cloudtrail.Event
+
+func (u *unsorted) add(e *cloudtrail.Event) error {
+	if len(*u) >= maxUnsorted {
+		return fmt.Errorf("more than %d events in files whose names do not tell their time: name fewer of them, or a folder as CloudTrail writes it", maxUnsorted)
+	}
+	*u = append(*u, *e)
+	return nil
+}
+
+// lookUp adds what LookupEvents gives, which is the newest first.
+func (u *unsorted) lookUp(ctx context.Context, p *Process, place collect.Place, from time.Time, names *cloudtrail.Names) (problems int, err error) {
+	state, err := os.MkdirTemp("", "cardea-lookup-")
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(state)) }()
+	place.Since = from
+	s, err := place.Open(ctx, collect.Options{State: state, Now: p.Now, Names: names})
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	for {
+		b, err := s.Next(ctx)
+		if errors.Is(err, io.EOF) {
+			return problems, nil
+		}
+		if err != nil {
+			return problems, hinted(fmt.Errorf("--from %s: %w", place, err), "see that AWS's credentials are there, and name the region by --region")
+		}
+		problems += len(b.Problems)
+		for i := range b.Events {
+			if err := u.add(&b.Events[i]); err != nil {
+				return problems, err
+			}
+		}
+	}
+}
+
+// readFiles reads files as unsorted.readFiles does.
 func readFiles(ctx context.Context, timed, others []trailFile, see func(*cloudtrail.Event)) (problems int, err error) {
-	names := cloudtrail.NewNames()
-	var sorted []cloudtrail.Event
+	var none unsorted
+	return none.readFiles(ctx, cloudtrail.NewNames(), timed, others, see)
+}
+
+// readFiles reads files in the order of the times that their names tell. Files of
+// other names may have any order: their events are sorted.
+func (u *unsorted) readFiles(ctx context.Context, names *cloudtrail.Names, timed, others []trailFile, see func(*cloudtrail.Event)) (problems int, err error) {
 	read := func(x trailFile, each func(*cloudtrail.Event) error) error {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -147,17 +258,11 @@ func readFiles(ctx context.Context, timed, others []trailFile, see func(*cloudtr
 		return nil
 	}
 	for _, x := range others {
-		err := read(x, func(e *cloudtrail.Event) error {
-			if len(sorted) >= maxUnsorted {
-				return fmt.Errorf("more than %d events in files whose names do not tell their time: name fewer of them, or a folder as CloudTrail writes it", maxUnsorted)
-			}
-			sorted = append(sorted, *e)
-			return nil
-		})
-		if err != nil {
+		if err := read(x, u.add); err != nil {
 			return problems, err
 		}
 	}
+	sorted := *u
 	slices.SortStableFunc(sorted, func(a, b cloudtrail.Event) int { return a.Time.Compare(b.Time) })
 	for _, x := range timed {
 		for len(sorted) > 0 && sorted[0].Time.Before(x.time.Add(-deliveryLag)) {
@@ -189,51 +294,11 @@ func (f detectFlags) eachEntry(ctx context.Context, p *Process, see func(*cloudt
 	if err != nil {
 		return 0, err
 	}
-	type log struct {
-		event cloudtrail.Event
-		next  func() (audit.Numbered, error, bool)
-	}
-	var logs []*log
-	more := func(l *log) (bool, error) {
-		for {
-			n, err, ok := l.next()
-			switch {
-			case !ok:
-				return false, nil
-			case errors.Is(err, audit.ErrMalformedEntry) || errors.Is(err, audit.ErrMalformedSegment):
-				problems++
-				continue
-			case err != nil:
-				return false, err
-			}
-			if e, ok := cloudtrail.EventOf(&n.Entry); ok {
-				l.event = e
-				return true, nil
-			}
-		}
-	}
-	for _, origin := range origins {
-		next, stop := iter.Pull2(audit.Entries(ctx, src, origin, 0))
-		defer stop()
-		l := &log{next: next}
-		if ok, err := more(l); err != nil {
-			return problems, err
-		} else if ok {
-			logs = append(logs, l)
-		}
-	}
-	for len(logs) > 0 {
-		first := slices.MinFunc(logs, func(a, b *log) int { return a.event.Time.Compare(b.event.Time) })
-		see(&first.event)
-		ok, err := more(first)
-		if err != nil {
-			return problems, err
-		}
-		if !ok {
-			logs = slices.DeleteFunc(logs, func(l *log) bool { return l == first })
-		}
-	}
-	return problems, nil
+	_, problems, err = collect.EachEntry(ctx, src, origins, nil, func(e *cloudtrail.Event) bool {
+		see(e)
+		return true
+	})
+	return problems, err
 }
 
 // recent remembers ids of the last events: CloudTrail delivers some twice.

@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 )
 
@@ -89,6 +90,20 @@ func ParseKeys(b []byte) (KeySet, error) {
 		return nil, errors.New("public keys: there are none, want a PublicKeyList")
 	}
 	return set, nil
+}
+
+// ReadKeys reads the keys in files, each as ParseKeys has it. An error about a file
+// that cannot be read is an fs.PathError, others are about what is in them.
+func ReadKeys(files []string) (KeySet, error) {
+	var all []byte
+	for _, path := range files {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return nil, err
+		}
+		all = append(append(all, b...), '\n')
+	}
+	return ParseKeys(all)
 }
 
 // Add adds a key in DER (PKCS #1). The fingerprint must be the key's.

@@ -41,6 +41,9 @@ func (a AWS) load(ctx context.Context) (aws.Config, error) {
 	return c, nil
 }
 
+// S3 makes a client of S3.
+func (a AWS) S3(ctx context.Context) (*s3.Client, error) { return a.s3(ctx) }
+
 func (a AWS) s3(ctx context.Context) (*s3.Client, error) {
 	c, err := a.load(ctx)
 	if err != nil {

@@ -58,20 +58,31 @@ func (d *Digests) Next(ctx context.Context) (Batch, error) {
 	}
 	o := d.o.Verify
 	o.Now, o.Since = d.now, now.Add(-d.o.LookBack)
-	report, err := cloudtrail.VerifyDigests(ctx, d.o.Objects, o)
-	if err == nil && len(report.Trails) == 0 {
-		err = errors.New("there are no digests: see that the trail has log file validation")
-	}
+	b := Batch{From: d.o.Name}
+	var err error
+	b.Events, err = digestEvents(ctx, d.o.Objects, o)
 	d.looked(err)
 	if err != nil {
 		d.next = now.Add(min(digestsAgain, d.o.Every))
 		return Batch{}, err
 	}
 	d.next = now.Add(d.o.Every)
-	b := Batch{From: d.o.Name}
-	for _, t := range report.Trails {
-		b.Events = append(b.Events, t.Events()...)
-	}
 	d.gave(&b)
 	return b, nil
+}
+
+// digestEvents verifies, and gives what is wrong.
+func digestEvents(ctx context.Context, objects cloudtrail.Objects, o cloudtrail.DigestOptions) ([]cloudtrail.Event, error) {
+	report, err := cloudtrail.VerifyDigests(ctx, objects, o)
+	if err != nil {
+		return nil, err
+	}
+	if len(report.Trails) == 0 {
+		return nil, errors.New("there are no digests: see that the trail has log file validation")
+	}
+	var list []cloudtrail.Event
+	for _, t := range report.Trails {
+		list = append(list, t.Events()...)
+	}
+	return list, nil
 }

@@ -30,6 +30,7 @@ type Config struct {
 	Ops       Ops       `toml:"ops"`
 	Database  Database  `toml:"database"`
 	Audit     Audit     `toml:"audit"`
+	Detect    Detect    `toml:"detect"`
 	Log       Log       `toml:"log"`
 	Limits    Limits    `toml:"limits"`
 	Retention Retention `toml:"retention"`

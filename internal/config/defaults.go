@@ -29,6 +29,7 @@ func Default() Config {
 		},
 		Database: defaultDatabase(),
 		Audit:    Audit{CheckpointInterval: Duration{time.Second}, Publish: Publish{Interval: Duration{5 * time.Minute}}},
+		Detect:   defaultDetect(),
 		Log:      Log{Level: "info", Format: "json"},
 		Limits: Limits{
 			CustodianAttemptsPerMinute: 6,
@@ -81,6 +82,7 @@ func (c *Config) Derive(hostName string) {
 	for i := range c.Audit.Delivery {
 		c.Audit.Delivery[i].derive()
 	}
+	c.Detect.derive(c.Node.DataDir)
 	if c.Limits.DeletePerSecond > 0 && c.Limits.DeletePerSecond <= math.MaxInt32 && c.Limits.DeleteBurst == 0 {
 		c.Limits.DeleteBurst = int(math.Ceil(c.Limits.DeletePerSecond))
 	}

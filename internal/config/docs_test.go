@@ -57,16 +57,18 @@ func TestEveryKeyIsDocumentedWithItsDefault(t *testing.T) {
 	}
 	global, delivery, ok3 := strings.Cut(global, "### [[audit.delivery]]")
 	delivery, more, ok4 := strings.Cut(delivery, "\n## ")
-	if !ok3 || !ok4 {
-		t.Fatal("the page has lost the section of deliveries")
+	detect, source, ok5 := strings.Cut(more, "### [[detect.source]]")
+	source, more, ok6 := strings.Cut(source, "\n## ")
+	if !ok3 || !ok4 || !ok5 || !ok6 {
+		t.Fatal("the page has lost the section of deliveries or of sources")
 	}
-	global += more
+	global += detect + more
 	tenants := slices.DeleteFunc(config.Settings(config.DefaultTenant()), func(s config.Setting) bool { return s.Key == "clients" })
 	clients := config.Settings(config.Client{Merchants: []string{"*"}, Actions: []string{"*"}})
 	for part, tc := range map[string]struct {
 		text     string
 		settings []config.Setting
-	}{"global": {global, config.Settings(config.Default())}, "tenant": {tenant, tenants}, "client": {client, clients}, "delivery": {delivery, config.Settings(config.DefaultDelivery())}} {
+	}{"global": {global, config.Settings(config.Default())}, "tenant": {tenant, tenants}, "client": {client, clients}, "delivery": {delivery, config.Settings(config.DefaultDelivery())}, "source": {source, config.Settings(config.DefaultDetectSource())}} {
 		rows := documented(t, tc.text)
 		for _, s := range tc.settings {
 			row, ok := rows[s.Key]

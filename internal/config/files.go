@@ -27,6 +27,7 @@ func (c *Config) readSecretFiles() {
 	c.KeyService.RootKey = c.readHex("key_service.root_key_file", c.KeyService.RootKeyFile, masterKeyBytes)
 	c.KeyService.RootToken.PIN = c.readLine("key_service.root_token.pin_file", c.KeyService.RootToken.PINFile, "PIN")
 	c.readDeliveryFiles()
+	c.readDetectFiles()
 	c.Locker.PrivateKeyPEM = c.readSecret("locker.private_key_file", c.Locker.PrivateKeyFile)
 	for _, name := range sortedKeys(c.Tenants) {
 		t, key := c.Tenants[name], join("tenants", name)

@@ -61,6 +61,7 @@ func (c Config) Validate() error {
 	c.validateKeyService(v)
 	v.durationBetween("audit.checkpoint_interval", c.Audit.CheckpointInterval, 100*time.Millisecond, time.Minute)
 	c.validateDelivery(v)
+	c.validateDetect(v)
 	v.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	v.oneOf("log.format", c.Log.Format, "json", "text")
 	c.Limits.validate(v)

@@ -68,6 +68,7 @@ const (
 	CheckIntegrity   = "integrity"   // what is read is what was logged
 	CheckPublication = "publication" // checkpoints are published in time
 	CheckSpool       = "spool"       // alerts find room until they are delivered
+	CheckDetection   = "detection"   // what is watched can be read, and what is learned kept
 	maxID            = 255           // bytes of an event's id
 	maxText          = 1024          // bytes of a free text of an alert or finding
 	maxListed        = 16            // keys of an alert
@@ -80,6 +81,8 @@ func requirements(check string) []string {
 	switch check {
 	case CheckIntegrity, CheckPublication:
 		return []string{"10.3.4", "10.7.2"} // change detection on logs; failures of controls
+	case CheckDetection:
+		return []string{"10.4.1.1", "10.7.2", "10.7.3"} // automated review; failures are found and answered
 	default:
 		return []string{"10.3.3", "10.7.2", "10.7.3"} // copies elsewhere; failures are found and answered
 	}
