@@ -97,11 +97,11 @@ func (a *Administrator) approved(n *Needed) error {
 }
 
 func (a *Administrator) do(ctx context.Context, s *Step) error {
-	c, k := s.class, &s.Key
+	c, k := s.class, aws.String(idOf(s.Key)) // not every key service takes ARNs everywhere
 	var err error
 	switch s.Kind {
 	case StepCreate:
-		*k, err = a.create(ctx, c, c.tags())
+		s.Key, err = a.create(ctx, c, c.tags())
 	case StepDescribe:
 		_, err = a.KMS.UpdateKeyDescription(ctx, &awskms.UpdateKeyDescriptionInput{KeyId: k, Description: &c.Description})
 	case StepTag:

@@ -127,6 +127,9 @@ func (p *Policy) Drift(inv *Inventory, b *Baseline) ([]Drift, error) {
 		}
 		is := entry(k)
 		is.Material = ""
+		if c.Rotation != 0 && k.rotatesEvery(c.Rotation) {
+			want.Rotation = is.Rotation
+		}
 		is.Tags = maps.Clone(is.Tags)
 		delete(is.Tags, tagReplaces)
 		out = append(out, difference("file", name, want, is)...)

@@ -91,7 +91,7 @@ func ScheduleDeletion(ctx context.Context, c *awskms.Client, k *Key, window Days
 		return time.Time{}, fmt.Errorf("window: %s must be 7d to 30d", window)
 	}
 	if k.Live() {
-		if _, err := c.ScheduleKeyDeletion(ctx, &awskms.ScheduleKeyDeletionInput{KeyId: &k.ARN, PendingWindowInDays: aws.Int32(int32(window))}); err != nil {
+		if _, err := c.ScheduleKeyDeletion(ctx, &awskms.ScheduleKeyDeletionInput{KeyId: aws.String(idOf(k.ARN)), PendingWindowInDays: aws.Int32(int32(window))}); err != nil {
 			return time.Time{}, fmt.Errorf("schedule deletion: %w", err)
 		}
 	}
@@ -108,6 +108,7 @@ func ScheduleDeletion(ctx context.Context, c *awskms.Client, k *Key, window Days
 // CancelDeletion keeps a key that is waiting for its destruction. It is disabled
 // afterwards.
 func CancelDeletion(ctx context.Context, c *awskms.Client, id string) (arn string, err error) {
+	id = idOf(id) // not every key service takes ARNs here
 	if _, err := c.CancelKeyDeletion(ctx, &awskms.CancelKeyDeletionInput{KeyId: &id}); err != nil {
 		return "", fmt.Errorf("cancel deletion: %w", err)
 	}

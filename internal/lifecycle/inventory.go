@@ -43,14 +43,14 @@ type Key struct {
 	Deletion    time.Time // zero: none is scheduled
 	ValidTo     time.Time // of imported material
 	Material    string    // id of the current one
-	Algorithm   string    // the strongest of those that the key is used by
+	Algorithm   string    // the last of those that the key can be used by
 
 	Tags    map[string]string
 	Aliases []string
 	Policy  []byte // canonical
 
 	Rotates      bool
-	Period       Days
+	Period       Days // 0: it does not rotate, or the key service does not tell how often
 	NextRotation time.Time
 	Rotations    []time.Time // oldest first
 
@@ -198,6 +198,9 @@ func Look(ctx context.Context, c *awskms.Client, id string) (*Key, error) {
 		Created: aws.ToTime(m.CreationDate).UTC(), Deletion: utc(m.DeletionDate), ValidTo: utc(m.ValidTo), Material: aws.ToString(m.CurrentKeyMaterialId),
 	}
 	k.Algorithm = algorithm(m)
+	if n, mac := strings.CutPrefix(k.Spec, "HMAC_"); mac { // not every key service lists it
+		k.Algorithm = "HMAC_SHA_" + n
+	}
 	if r := m.MultiRegionConfiguration; r != nil {
 		for _, x := range r.ReplicaKeys {
 			k.Replicas = append(k.Replicas, aws.ToString(x.Region))
@@ -218,11 +221,9 @@ func Look(ctx context.Context, c *awskms.Client, id string) (*Key, error) {
 	return k, k.history(ctx, c)
 }
 
-// algorithm is the last of a key's algorithms, which KMS lists by their strength.
+// algorithm is the last of those of a key that encrypts or signs: KMS lists the
+// stronger ones later.
 func algorithm(m *types.KeyMetadata) string {
-	if n := len(m.MacAlgorithms); n > 0 {
-		return string(m.MacAlgorithms[n-1])
-	}
 	if n := len(m.SigningAlgorithms); n > 0 {
 		return string(m.SigningAlgorithms[n-1])
 	}
@@ -239,10 +240,6 @@ func utc(t *time.Time) time.Time {
 	return t.UTC()
 }
 
-// defaultPeriod is that of KMS, also where a key service that has no other does not
-// tell it.
-const defaultPeriod = Days(365)
-
 // history reads rotations and last use, where there are any.
 func (k *Key) history(ctx context.Context, c *awskms.Client) error {
 	if k.Spec == "SYMMETRIC_DEFAULT" && k.Store == "" {
@@ -250,9 +247,7 @@ func (k *Key) history(ctx context.Context, c *awskms.Client) error {
 		switch {
 		case err == nil:
 			k.Rotates, k.NextRotation = r.KeyRotationEnabled, utc(r.NextRotationDate)
-			if k.Period = Days(aws.ToInt32(r.RotationPeriodInDays)); k.Rotates && k.Period == 0 {
-				k.Period = defaultPeriod
-			}
+			k.Period = Days(aws.ToInt32(r.RotationPeriodInDays))
 		case !unsupported(err):
 			return fmt.Errorf("rotation of key %s: %w", k.ID, err)
 		}

@@ -140,7 +140,7 @@ func (p *Policy) planRest(c *Class, inv *Inventory, k *Key, steps []Step, confli
 		}
 	}
 	enabled := k.State == types.KeyStateEnabled
-	if c.Rotation != 0 && enabled && (!k.Rotates || k.Period != c.Rotation) {
+	if c.Rotation != 0 && enabled && !k.rotatesEvery(c.Rotation) {
 		steps = append(steps, Step{Class: c.Name, Kind: StepRotation, Before: rotationText(k.Rotates, k.Period), After: rotationText(true, c.Rotation), class: c})
 	}
 	if c.Rotation == 0 && k.Rotates {
@@ -165,7 +165,16 @@ func rotationText(on bool, period Days) string {
 	if !on {
 		return "off"
 	}
+	if period == 0 {
+		return "on, period not told"
+	}
 	return "every " + period.String()
+}
+
+// rotatesEvery says whether a key rotates by itself with a period, as far as the key
+// service tells.
+func (k *Key) rotatesEvery(period Days) bool {
+	return k.Rotates && (k.Period == period || k.Period == 0)
 }
 
 // tags are those of the class's keys.

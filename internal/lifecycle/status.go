@@ -100,7 +100,7 @@ func facts(k *Key, now time.Time) KeyStatus {
 		v.LastRotated = k.Rotations[n-1]
 	}
 	if k.Rotates {
-		v.Rotation = "automatic every " + k.Period.String()
+		v.Rotation = "automatic " + rotationText(true, k.Period)
 	}
 	switch u := k.LastUse; {
 	case u == nil:
@@ -128,7 +128,7 @@ func (c *Class) judge(k *Key, now time.Time) KeyStatus {
 	case c.Rotation == 0: // automatic rotation cannot be, or is not wanted: the cryptoperiod decides
 	case !k.Rotates && k.State == types.KeyStateEnabled:
 		find("automatic rotation is off, the policy wants every %s: 'cardea lifecycle apply'", c.Rotation)
-	case k.Rotates && k.Period != c.Rotation:
+	case k.Rotates && !k.rotatesEvery(c.Rotation):
 		find("automatic rotation is every %s, the policy wants every %s: 'cardea lifecycle apply'", k.Period, c.Rotation)
 	case k.Rotates && now.Sub(k.Turned()) > c.Rotation.Duration()+Late:
 		find("no rotation since %s, though it is to rotate every %s: the list of rotations has none", k.Turned().Format(time.DateOnly), c.Rotation)
