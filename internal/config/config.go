@@ -127,8 +127,9 @@ type Audit struct {
 	SigningKeyFile     string   `toml:"signing_key_file" path:"true"` // made at the first start if missing
 	CheckpointInterval Duration `toml:"checkpoint_interval"`
 
-	Delivery []Delivery `toml:"delivery"`
-	Publish  Publish    `toml:"publish"`
+	Signer   AuditSigner `toml:"signer"` // in place of SigningKeyFile
+	Delivery []Delivery  `toml:"delivery"`
+	Publish  Publish     `toml:"publish"`
 }
 
 // Log is the operator's log, which is not the audit log.

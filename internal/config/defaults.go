@@ -79,6 +79,7 @@ func (c *Config) Derive(hostName string) {
 	if c.Audit.SigningKeyFile == "" {
 		c.Audit.SigningKeyFile = filepath.Join(c.Node.DataDir, "audit-signing.key")
 	}
+	c.Audit.Signer.derive(c.Audit.SigningKeyFile)
 	for i := range c.Audit.Delivery {
 		c.Audit.Delivery[i].derive()
 	}

@@ -71,7 +71,7 @@ func (k KeyService) Enabled() bool { return k.Listen != "" }
 func (c Config) ForKeyService() Config {
 	k := c.KeyService
 	c.Node.Name = strings.TrimRight(c.Node.Name[:min(len(c.Node.Name), maxNodeName-len("-keys-cli"))], ".-") + "-keys"
-	c.Audit.SigningKeyFile = k.SigningKeyFile
+	c.Audit.SigningKeyFile, c.Audit.Signer = k.SigningKeyFile, AuditSigner{} // a sealed key service could not sign its own log
 	c.Database = k.Database
 	if c.Database.URL == "sqlite" {
 		c.Database.URL = "sqlite:" + filepath.Join(c.Node.DataDir, "keys.db")

@@ -60,6 +60,7 @@ func (c Config) Validate() error {
 	c.Database.validate(v, "database")
 	c.validateKeyService(v)
 	v.durationBetween("audit.checkpoint_interval", c.Audit.CheckpointInterval, 100*time.Millisecond, time.Minute)
+	c.Audit.Signer.validate(v, c.Vault.Listen != "")
 	c.validateDelivery(v)
 	c.validateDetect(v)
 	v.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
