@@ -247,6 +247,9 @@ func (v *verifier) chain(ctx context.Context, t *trail) error {
 		}
 		teller = d
 		if !sound {
+			if newer != nil && newer.PreviousObject != nil {
+				v.gone(t, newer) // which is why nothing vouches for this one
+			}
 			newer, oldest = nil, nil
 			continue
 		}
@@ -282,10 +285,17 @@ func (v *verifier) link(t *trail, newer, d *digest) bool {
 		t.find(OutcomeGap, d.name, "is no link of the chain: the next digest, %s, continues %s", newer.name, previous)
 		return false
 	default:
-		t.find(OutcomeMissingDigest, previous, "is gone: the digest %s continues it", newer.name)
+		v.gone(t, newer)
 		v.hole(t, newer, d, 1)
 	}
 	return true
+}
+
+// gone tells that the digest which another one continues is not there, if so.
+func (v *verifier) gone(t *trail, newer *digest) {
+	if previous := strings.TrimPrefix(*newer.PreviousObject, v.base); !t.known[previous] {
+		t.find(OutcomeMissingDigest, previous, "is gone: the digest %s continues it", newer.name)
+	}
 }
 
 // hole finds the hours between two digests that none is about, but for so many of
