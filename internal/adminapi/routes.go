@@ -109,6 +109,9 @@ func routes() map[string]route {
 
 		"/kms/Status":  status,
 		"/kms/Explain": explain,
+
+		"/kms/DepositApproval": depositApproval,
+		"/kms/ListApprovals":   listApprovals,
 	}
 }
 

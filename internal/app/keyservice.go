@@ -63,8 +63,13 @@ func newKeyService(ctx context.Context, cfg config.Config, o Options, registry p
 	if err != nil {
 		return k, err
 	}
+	dual, err := dualControl(cfg.KeyService.DualControl)
+	if err != nil {
+		return k, err
+	}
 	if k.kms, err = kms.New(kms.Options{
-		Node: cfg.Node.Name, Store: store.NewKeyService(n.store), Soft: k.soft, Secrets: k.soft, KeyStores: stores,
+		DualControl: dual,
+		Node:        cfg.Node.Name, Store: store.NewKeyService(n.store), Soft: k.soft, Secrets: k.soft, KeyStores: stores,
 		Accounts: k.identities.HasAccount, Principal: k.identities.Exists, PrincipalID: k.identities.PrincipalID, Regions: cfg.KeyService.Regions, Now: o.Now, Logger: o.Logger,
 	}); err != nil {
 		return k, err

@@ -22,6 +22,10 @@ const (
 	KeyDeletion   Operation = "key.schedule-deletion"
 	KeyPolicy     Operation = "key.put-policy"
 	KeyImport     Operation = "key.import-material"
+	KeyMaterial   Operation = "key.delete-material"
+	KeyDisable    Operation = "key.disable"
+	KeyReplicate  Operation = "key.replicate"
+	KeyUncontrol  Operation = "key.end-dual-control"
 	KeyRetire     Operation = "key.retire"
 	KeyShred      Operation = "key.shred"
 	KeyCompromise Operation = "key.compromise"
@@ -31,7 +35,7 @@ const (
 
 // Operations lists them.
 func Operations() []Operation {
-	return []Operation{KeyDeletion, KeyPolicy, KeyImport, KeyRetire, KeyShred, KeyCompromise, Unseal, AuditDisable}
+	return []Operation{KeyDeletion, KeyPolicy, KeyImport, KeyMaterial, KeyDisable, KeyReplicate, KeyUncontrol, KeyRetire, KeyShred, KeyCompromise, Unseal, AuditDisable}
 }
 
 // Limits of a request.

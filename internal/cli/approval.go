@@ -15,6 +15,9 @@ type approvalCommands struct {
 	Request     approvalRequestCommand     `cmd:"" help:"Ask for an operation that no one person may do alone."`
 	Approve     approvalApproveCommand     `cmd:"" help:"Approve a request, after reading it."`
 	Show        approvalShowCommand        `cmd:"" help:"Verify a request and tell how far it is."`
+	Deposit     approvalDepositCommand     `cmd:"" help:"Give an approved request to a key service that lets operations on keys through only with one."`
+	Deposits    approvalDepositsCommand    `cmd:"" help:"List the approvals that were deposited for a key."`
+	History     approvalHistoryCommand     `cmd:"" help:"Verify the ledger of an installation and list which requests were executed."`
 }
 
 // personKey is the key file of a person.

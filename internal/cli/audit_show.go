@@ -60,8 +60,11 @@ func (c auditShowCommand) Run(ctx context.Context, p *Process) (err error) {
 	if err != nil {
 		return err
 	}
+	damaged, err := tellAbsent(ctx, p.Stderr, src, origins, filter.Since)
+	if err != nil {
+		return err
+	}
 	out := newEntryWriter(p, c.Output == "json")
-	damaged := false
 	for _, origin := range origins {
 		bad, err := c.show(ctx, p, out, src, origin, filter)
 		if err != nil {
@@ -119,7 +122,8 @@ func (c auditShowCommand) show(ctx context.Context, p *Process, out *entryWriter
 func knownOperation(name string) bool {
 	return slices.ContainsFunc(vault.Operations(), func(op *vault.Operation) bool { return op.Name == name }) ||
 		slices.ContainsFunc(kms.Operations(), func(op *kms.Operation) bool { return op.Code == name }) ||
-		strings.HasPrefix(name, "sts.") || strings.HasPrefix(name, "iam.") || strings.HasPrefix(name, "identity.") || strings.HasPrefix(name, "review.") || strings.HasPrefix(name, "log.")
+		slices.Contains([]string{kms.OpExplain.Code, kms.OpDepositApproval.Code, kms.OpListApprovals.Code}, name) ||
+		strings.HasPrefix(name, "approval.") || strings.HasPrefix(name, "ceremony.") || strings.HasPrefix(name, "lifecycle.") || strings.HasPrefix(name, "sts.") || strings.HasPrefix(name, "iam.") || strings.HasPrefix(name, "identity.") || strings.HasPrefix(name, "review.") || strings.HasPrefix(name, "log.")
 }
 
 // entryWriter prints entries as a table or as lines of JSON.

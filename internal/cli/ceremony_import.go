@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -51,7 +50,7 @@ type importView struct {
 	Approvers  []string  `json:"approvers"`
 }
 
-func (c ceremonyImportCommand) Run(ctx context.Context, p *Process) error {
+func (c ceremonyImportCommand) Run(ctx context.Context, p *Process) (err error) {
 	expires, err := c.expiry(p.Now())
 	if err != nil {
 		return usageError{err}
@@ -88,7 +87,8 @@ func (c ceremonyImportCommand) Run(ctx context.Context, p *Process) error {
 	if err != nil {
 		return err
 	}
-	ledger := approval.Ledger{Dir: filepath.Join(cfg.Node.DataDir, "approvals")}
+	ledger := ledgerOf(p, cfg)
+	defer func() { err = errors.Join(err, ledger.Close()) }()
 	v := importView{KeyID: w.KeyID, KCV: w.KCV, Expires: expires, Custodians: custodians, Approvers: st.Approvers}
 	err = c.perform(ctx, p, true, app.OpCeremonyImport, vault.Target{Reference: st.Request.ID}, w.KeyID, func() (string, string, error) {
 		detail := fmt.Sprintf("kcv %s, custodians %s, approved by %s, register %.16s", w.KCV, strings.Join(custodians, ", "), strings.Join(st.Approvers, ", "), reg.Digest())

@@ -147,7 +147,12 @@ func (c *call) approveAs(k *live, operation string, params map[string]string) er
 		c.entry.Detail += "; " + got.words()
 		return nil
 	}
-	why = append(why, fmt.Sprintf("%d others were used", used))
+	switch {
+	case used > 0:
+		why = append(why, fmt.Sprintf("%d were used already", used))
+	case len(why) == 0:
+		why = append(why, "none was deposited")
+	}
 	return &Error{
 		Code: CodeAccessDenied,
 		Message: fmt.Sprintf("The key is under dual control: an approval by %d people of %s, which nobody has used, must be deposited with the key service before ('cardea approval deposit').",

@@ -76,7 +76,7 @@ func lookup(op string) operation {
 		"kms.get_key_rotation_status", "kms.list_key_rotations", "kms.describe_custom_key_stores",
 		"sts.get_caller_identity":
 		return known(ActivityRead, routine)
-	case "kms.get_parameters_for_import", "log.read", "key.verify":
+	case "kms.get_parameters_for_import", "kms.list_approvals", "log.read", "key.verify":
 		return known(ActivityRead, admin)
 	case "kms.create_key", "kms.create_alias", "kms.replicate_key", "kms.create_custom_key_store", "key.create",
 		"custodian.init", "sts.assume_role", "sts.get_session_token":
@@ -87,7 +87,7 @@ func lookup(op string) operation {
 		"kms.untag_resource", "kms.enable_key_rotation", "kms.rotate_key_on_demand", "kms.update_primary_region",
 		"kms.update_custom_key_store", "kms.connect_custom_key_store", "kms.finish_connecting_custom_key_store",
 		"kms.rotate_key", "kms.synchronize_multi_region_key", "custodian.part", "custodian.unlock", "custodian.lock", "tenants.load",
-		"key.job", "key.reencrypt", "key.rewrap", "key.rotate", "tenant.resume":
+		"key.job", "key.reencrypt", "key.rewrap", "key.rotate", "tenant.resume", "kms.deposit_approval":
 		return known(ActivityUpdate, admin)
 	case "kms.disable_key", "kms.put_key_policy", "kms.disable_key_rotation", "kms.disconnect_custom_key_store", "custodian.rekey", "tenant.suspend":
 		return known(ActivityUpdate, sensitive)
