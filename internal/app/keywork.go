@@ -17,7 +17,7 @@ import (
 func (n *Node) buildKeyAdmin(ctx context.Context, cfg config.Config) (err error) {
 	n.keyAdmin = vault.NewKeyAdmin(vault.KeyAdminOptions{
 		Gate: n.gate, Service: n.service, Store: n.store, Keys: n.keys, Custodians: vaultCustodians{lockingKeeper{n.keeper, n}},
-		Policy: n.keyPolicy, Suspended: n.suspended, Resumed: n.resumed,
+		Policy: n.keyPolicy, Suspended: n.suspended, Resumed: n.resumed, Metrics: n.metrics,
 	})
 	if err := n.keyAdmin.Open(ctx); err != nil {
 		return err

@@ -32,7 +32,11 @@ type Node struct {
 	log  *slog.Logger
 	now  func() time.Time
 
-	signer     *audit.Signer
+	metrics prometheus.Registerer // of this node
+
+	signer      *audit.Signer
+	closeSigner func() // of a signer in a KMS
+
 	store      *store.Store
 	gate       *vault.Gate
 	ceremonies *vault.Ceremonies
@@ -67,8 +71,9 @@ type Node struct {
 func newNode(ctx context.Context, name string, cfg config.Config, o Options, metrics prometheus.Registerer) (*Node, error) {
 	n := &Node{name: name, log: o.Logger, now: o.Now, config: cfg, forget: func() {}, makesCustodians: o.MakesCustodians, token: newRootToken(cfg, o)}
 	metrics = prometheus.WrapRegistererWith(prometheus.Labels{"part": name}, metrics)
+	n.metrics = metrics
 	var err error
-	if n.signer, err = LoadOrMakeSigningKey(cfg, n.log); err != nil {
+	if err = n.openSigner(ctx, cfg, o); err != nil {
 		return n, err
 	}
 	if n.store, err = OpenStore(ctx, cfg, StoreOptions{Logger: n.log, Now: n.now, Metrics: metrics, Signer: n.signer}); err != nil {
@@ -264,6 +269,9 @@ func (n *Node) Close() error {
 	if n.signer != nil {
 		n.signer.Destroy()
 	}
+	if n.closeSigner != nil {
+		n.closeSigner()
+	}
 	return errors.Join(errs...)
 }
 
@@ -275,6 +283,7 @@ func (n *Node) readiness(ctx context.Context, prefix string) []httpd.Check {
 		check(prefix+"database", p.Connect), check(prefix+"database_read", p.Read),
 		check(prefix+"database_write", p.Write), check(prefix+"database_delete", p.Delete),
 	}
+	checks = append(checks, n.signingReadiness(prefix)...)
 	for _, name := range n.gate.Tenants.Names() {
 		c, suspended := n.suspendedCheck(name)
 		if !suspended {

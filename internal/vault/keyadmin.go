@@ -6,6 +6,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"cardea/internal/iam"
 )
 
@@ -41,7 +43,8 @@ type KeyPolicy struct {
 	Rate         int           // rows a second that a job moves at most; 0 is 1,000
 }
 
-// KeyAdminOptions are what a KeyAdmin is made of. All but the functions are required.
+// KeyAdminOptions are what a KeyAdmin is made of. All but the functions and Metrics are
+// required.
 type KeyAdminOptions struct {
 	Gate       *Gate
 	Service    *Service // its own memory of merchants and entities is to be forgotten too
@@ -52,6 +55,7 @@ type KeyAdminOptions struct {
 	// Suspended and Resumed are told when a tenant is suspended or resumed, on
 	// whatever node: the master key is theirs to wipe and to take up.
 	Suspended, Resumed func(ctx context.Context, tenant string)
+	Metrics            prometheus.Registerer // default none
 }
 
 // KeyAdmin is what operators do to keys: see them, replace them and move every
@@ -60,8 +64,9 @@ type KeyAdminOptions struct {
 // which any node carries on. Every operation passes the gate. It is safe for
 // concurrent use.
 type KeyAdmin struct {
-	gate *Gate
-	o    KeyAdminOptions
+	gate    *Gate
+	o       KeyAdminOptions
+	metrics *jobMetrics
 
 	wake chan struct{} // a job may be there
 
@@ -89,7 +94,7 @@ func NewKeyAdmin(o KeyAdminOptions) *KeyAdmin {
 		o.Resumed = func(context.Context, string) {}
 	}
 	return &KeyAdmin{
-		gate: o.Gate, o: o, wake: make(chan struct{}, 1),
+		gate: o.Gate, o: o, metrics: newJobMetrics(o.Metrics), wake: make(chan struct{}, 1),
 		running: map[KeyID]struct{}{}, later: map[KeyID]time.Time{}, counts: map[KeyVersion]uint64{},
 	}
 }

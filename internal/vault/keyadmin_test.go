@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"cardea/internal/audit"
 	"cardea/internal/vault"
 	"cardea/internal/vault/vaulttest"
@@ -25,11 +27,12 @@ type keyNode struct {
 	guards  *vaulttest.Custodians
 	policy  vault.KeyPolicy
 	wiped   []string
+	metrics *prometheus.Registry
 }
 
 func newKeyNode(t testing.TB, name string, of *keyNode) *keyNode {
 	t.Helper()
-	n := &keyNode{store: vaulttest.NewStore(), clock: newClock(), guards: vaulttest.NewCustodians(), policy: vault.KeyPolicy{Rate: 1_000_000}}
+	n := &keyNode{store: vaulttest.NewStore(), clock: newClock(), guards: vaulttest.NewCustodians(), policy: vault.KeyPolicy{Rate: 1_000_000}, metrics: prometheus.NewRegistry()}
 	if of != nil {
 		n.store, n.clock = of.store, of.clock
 	}
@@ -48,6 +51,7 @@ func newKeyNode(t testing.TB, name string, of *keyNode) *keyNode {
 		Gate: g, Service: n.Service, Store: n.store, Keys: n.keys, Custodians: n.guards, Policy: func(string) vault.KeyPolicy { return n.policy },
 		Suspended: func(_ context.Context, tenant string) { n.wiped = append(n.wiped, "suspended "+tenant) },
 		Resumed:   func(_ context.Context, tenant string) { n.wiped = append(n.wiped, "resumed "+tenant) },
+		Metrics:   n.metrics,
 	})
 	if err := n.admin.Open(t.Context()); err != nil {
 		t.Fatal(err)

@@ -207,6 +207,9 @@ func (a *KeyAdmin) seize(ctx context.Context, c *call, j *Job, result string, ch
 	if err == nil && !saved { // another operator was faster
 		return &Refusal{Result: "changed", Reason: fmt.Sprintf("job %s has changed meanwhile: look at it again", j.ID)}
 	}
+	if err == nil && got.ended() {
+		a.metrics.ended.WithLabelValues(got.Tenant, string(got.Kind), string(got.State)).Inc()
+	}
 	*j = got
 	return err
 }

@@ -48,6 +48,7 @@ func (a *KeyAdmin) takeUp(ctx context.Context) {
 		}
 		return
 	}
+	a.metrics.read(all)
 	for i := len(all); i > 0; i-- { // the oldest first
 		if j := all[i-1]; a.ready(j) {
 			a.jobs.Go(func() { a.carryOn(ctx, j) })
@@ -91,7 +92,7 @@ func (a *KeyAdmin) carryOn(ctx context.Context, j Job) {
 	if err != nil || !ok || j.ended() || j.State == JobPaused {
 		return
 	}
-	r := &jobRun{a: a, job: j, saved: now, limit: a.limiter(j), told: map[int64]bool{}}
+	r := &jobRun{a: a, job: j, counted: j, saved: now, limit: a.limiter(j), told: map[int64]bool{}}
 	err = r.run(ctx)
 	switch {
 	case err == nil, errors.Is(err, errTaken), errors.Is(err, errWaits):
@@ -101,6 +102,7 @@ func (a *KeyAdmin) carryOn(ctx context.Context, j Job) {
 		a.mu.Lock()
 		a.later[j.ID] = a.gate.Now().Add(jobRetry)
 		a.mu.Unlock()
+		a.metrics.failures.WithLabelValues(j.Tenant, string(j.Kind)).Inc()
 		a.gate.Logger.WarnContext(ctx, "job on keys cannot go on just now, and is tried again",
 			slog.String("job", j.ID.String()), slog.String("tenant", j.Tenant), slog.Any("error", err))
 		r.release(err.Error())
@@ -120,11 +122,12 @@ func (a *KeyAdmin) limiter(j Job) *rate.Limiter {
 
 // jobRun is a job on this node.
 type jobRun struct {
-	a     *KeyAdmin
-	job   Job
-	saved Micros
-	limit *rate.Limiter
-	told  map[int64]bool // rows of which the audit log has been told that they do not open
+	a       *KeyAdmin
+	job     Job
+	counted Job // as the metrics know it
+	saved   Micros
+	limit   *rate.Limiter
+	told    map[int64]bool // rows of which the audit log has been told that they do not open
 }
 
 func (r *jobRun) run(ctx context.Context) error {
@@ -144,11 +147,18 @@ func (r *jobRun) who() iam.Principal { return iam.System("key-job") }
 
 // save writes the progress, at most once in saveInterval unless it must.
 func (r *jobRun) save(ctx context.Context, must bool) error {
+	r.count()
 	now := r.a.gate.now()
 	if !must && now-r.saved < Micros(saveInterval/time.Microsecond) {
 		return nil
 	}
 	return r.write(ctx, now, nil)
+}
+
+// count adds what was done since the last time to the metrics.
+func (r *jobRun) count() {
+	r.a.metrics.done(&r.counted, &r.job)
+	r.counted = r.job
 }
 
 func (r *jobRun) write(ctx context.Context, now Micros, e *audit.Sealed) error {
@@ -184,6 +194,7 @@ func (r *jobRun) release(problem string) {
 
 // wait leaves the job until a time.
 func (r *jobRun) wait(ctx context.Context, step string, until Micros) error {
+	r.count()
 	now := r.a.gate.now()
 	r.job.State, r.job.Step, r.job.WaitUntil, r.job.Error = JobWaiting, step, until, ""
 	r.job.UpdatedAt, r.job.Until = now, now
@@ -199,6 +210,7 @@ func (r *jobRun) wait(ctx context.Context, step string, until Micros) error {
 
 // end finishes the job with an entry that says how it went.
 func (r *jobRun) end(ctx context.Context, state JobState, problem string) error {
+	r.count()
 	now := r.a.gate.now()
 	j := r.job // a copy: what is given back after an error has not ended
 	j.State, j.Error, j.DoneAt, j.UpdatedAt, j.Until = state, problem, now, now, now
@@ -218,6 +230,7 @@ func (r *jobRun) end(ctx context.Context, state JobState, problem string) error 
 		return err
 	})
 	if err == nil {
+		r.a.metrics.ended.WithLabelValues(j.Tenant, string(j.Kind), string(state)).Inc()
 		r.a.gate.Logger.InfoContext(ctx, "job on keys ended", slog.String("job", j.ID.String()), slog.String("kind", string(j.Kind)),
 			slog.String("tenant", j.Tenant), slog.String("state", string(state)), slog.Int64("moved", j.Moved), slog.Int64("bad", j.Bad))
 	}
