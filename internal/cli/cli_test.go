@@ -86,7 +86,7 @@ func TestOperatorIsTheUserAndWhoeverIsBehindHim(t *testing.T) {
 	t.Parallel()
 	me, err := user.Current()
 	if err != nil {
-		t.Skip(err)
+		t.Fatal(err)
 	}
 	for _, tc := range []struct {
 		env  []string

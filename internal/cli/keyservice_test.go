@@ -67,22 +67,6 @@ func TestRefusalsOfTheKeyServiceSayWhatToDo(t *testing.T) {
 	}
 }
 
-func TestFolderOfAnotherUser(t *testing.T) {
-	t.Parallel()
-	if os.Geteuid() == 0 {
-		t.Skip("root may look everywhere")
-	}
-	dir := socket(t, func(http.ResponseWriter, *http.Request) {})
-	if err := os.Chmod(dir, 0); err != nil {
-		t.Fatal(err)
-	}
-	defer os.Chmod(dir, 0o700)
-	code, _, stderr := run(t, Process{}, "kms", "status", "--data-dir", dir)
-	if code != exitFailed || !strings.Contains(stderr, "permission denied: run this as the user that the key service runs as, such as by sudo -u cardea") {
-		t.Errorf("exit %d, %q", code, stderr)
-	}
-}
-
 // TestAccessKeyGoesIntoAFileThatIsThereFirst: a secret that cannot be written would
 // be lost.
 func TestAccessKeyGoesIntoAFileThatIsThereFirst(t *testing.T) {

@@ -28,7 +28,7 @@ type watcher struct {
 const interval = 5 * time.Second
 
 func (w *watcher) look() []event {
-	time.Sleep(interval)
+	time.Sleep(interval) // of the bubble
 	return w.settle()
 }
 
