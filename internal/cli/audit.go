@@ -13,6 +13,7 @@ import (
 	"cardea/internal/audit"
 	"cardea/internal/config"
 	"cardea/internal/iam"
+	"cardea/internal/retention"
 	"cardea/internal/store"
 	"cardea/internal/vault"
 )
@@ -40,10 +41,11 @@ type auditCommands struct {
 type logSource struct {
 	Config     []string `short:"c" type:"path" placeholder:"FILE" xor:"source" help:"Configuration that names the database."`
 	DataDir    string   `type:"path" placeholder:"DIR" xor:"source" help:"Data folder of 'cardea dev' (default ./cardea-data)."`
-	Bundle     string   `type:"path" placeholder:"FILE" xor:"source" help:"File that 'cardea audit export' wrote; nothing else is needed."`
-	Archive    string   `type:"path" placeholder:"DIR" xor:"source" help:"Archive that 'cardea audit archive' wrote; nothing else is needed."`
+	Bundle     string   `type:"path" placeholder:"FILE" xor:"source,archive" help:"File that 'cardea audit export' wrote; nothing else is needed."`
+	Archive    string   `placeholder:"PLACE" xor:"archive" help:"Archive that 'cardea audit archive' wrote, a folder or s3://BUCKET/PREFIX: alone, or with a database for what was pruned there."`
 	KeyService bool     `help:"The log of the key service instead of the vault's."`
 	Origin     []string `placeholder:"NAME" help:"Only these logs, such as cardea/vault-1."`
+	bucketAccess
 }
 
 // opened is a log source in use.
@@ -51,6 +53,9 @@ type opened struct {
 	audit.Source
 	key   string // file of the node's signing key, if there is one
 	close func() error
+
+	stored  audit.Source        // with an archive: the logs without it
+	archive *retention.Restored // nil if none was named
 }
 
 // open opens the source. Reading the log in a database is itself an entry of the
@@ -61,9 +66,25 @@ func (s logSource) open(ctx context.Context, p *Process, what string) (*opened, 
 	if s.Bundle != "" {
 		return s.openBundle()
 	}
-	if s.Archive != "" {
-		return s.openArchive(ctx)
+	if s.Archive == "" {
+		return s.openDatabase(ctx, p, what)
 	}
+	archive, err := s.openArchive(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if len(s.Config) == 0 && s.DataDir == "" {
+		return &opened{Source: archive, close: archive.Close}, nil
+	}
+	o, err := s.openDatabase(ctx, p, what)
+	if err != nil {
+		return nil, errors.Join(err, archive.Close())
+	}
+	o.join(archive)
+	return o, nil
+}
+
+func (s logSource) openDatabase(ctx context.Context, p *Process, what string) (*opened, error) {
 	cfg, err := s.config(p)
 	if err != nil {
 		return nil, err

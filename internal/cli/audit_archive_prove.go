@@ -38,6 +38,10 @@ func (c auditProveCommand) Run(ctx context.Context, p *Process) (err error) {
 	if errors.Is(err, retention.ErrUnsigned) {
 		return hinted(err, "try again in a few seconds, when the node has signed")
 	}
+	if errors.Is(err, retention.ErrNoEntry) { // it may be in the archive
+		_, terr := tellAbsent(ctx, p.Stderr, src, origins, time.Time{})
+		return errors.Join(err, terr)
+	}
 	if err != nil {
 		return err
 	}

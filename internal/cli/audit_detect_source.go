@@ -80,7 +80,7 @@ func (f detectFlags) each(ctx context.Context, p *Process, from, until time.Time
 		return 0, err
 	}
 	if len(places) == 0 {
-		return f.eachEntry(ctx, p, within)
+		return f.eachEntry(ctx, p, from, within)
 	}
 	names := cloudtrail.NewNames()
 	var timed, others []trailFile
@@ -284,7 +284,7 @@ func (u *unsorted) readFiles(ctx context.Context, names *cloudtrail.Names, timed
 }
 
 // eachEntry gives the entries of our own logs, in the order of time.
-func (f detectFlags) eachEntry(ctx context.Context, p *Process, see func(*cloudtrail.Event)) (problems int, err error) {
+func (f detectFlags) eachEntry(ctx context.Context, p *Process, since time.Time, see func(*cloudtrail.Event)) (problems int, err error) {
 	src, err := f.open(ctx, p, "detect")
 	if err != nil {
 		return 0, err
@@ -294,11 +294,18 @@ func (f detectFlags) eachEntry(ctx context.Context, p *Process, see func(*cloudt
 	if err != nil {
 		return 0, err
 	}
-	_, problems, err = collect.EachEntry(ctx, src, origins, nil, func(e *cloudtrail.Event) bool {
+	missing, err := tellAbsent(ctx, p.Stderr, src, origins, since)
+	if err != nil {
+		return 0, err
+	}
+	if missing {
+		problems++
+	}
+	_, n, err := collect.EachEntry(ctx, src, origins, nil, func(e *cloudtrail.Event) bool {
 		see(e)
 		return true
 	})
-	return problems, err
+	return problems + n, err
 }
 
 // recent remembers ids of the last events: CloudTrail delivers some twice.

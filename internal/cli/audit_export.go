@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"time"
 
 	"cardea/internal/audit"
 	"cardea/internal/cloudtrail"
@@ -35,6 +36,13 @@ func (c auditExportCommand) Run(ctx context.Context, p *Process) (err error) {
 	origins, err := c.origins(ctx, src)
 	if err != nil {
 		return err
+	}
+	missing, err := tellAbsent(ctx, p.Stderr, src, origins, time.Time{})
+	if err != nil {
+		return err
+	}
+	if missing {
+		fmt.Fprintln(p.Stderr, "what is exported has the same gap")
 	}
 	if c.Out == "" {
 		return c.write(ctx, p, p.Stdout, src, origins)

@@ -17,7 +17,7 @@ import (
 
 type auditReportCommand struct {
 	logSource
-	From   []string `placeholder:"PLACE" xor:"source" help:"Records of AWS CloudTrail instead of our own logs: a file, a folder, or s3://BUCKET/PREFIX. May be given more than once."`
+	From   []string `placeholder:"PLACE" xor:"source,archive" help:"Records of AWS CloudTrail instead of our own logs: a file, a folder, or s3://BUCKET/PREFIX. May be given more than once."`
 	Hours  int      `default:"24" placeholder:"N" help:"The last N hours (default 24, at most 8784)."`
 	Until  string   `placeholder:"TIME" help:"End of the time (RFC 3339), or a duration before now; now if missing."`
 	Top    int      `default:"20" placeholder:"N" help:"Names listed of each kind (default 20)."`
@@ -144,7 +144,15 @@ func (c auditReportCommand) readLogs(ctx context.Context, p *Process, usage *ret
 	if origins, err = c.origins(ctx, src); err != nil {
 		return nil, err
 	}
-	return origins, countEntries(ctx, src, origins, usage, until.Add(-time.Duration(c.Hours)*time.Hour), until)
+	since := until.Add(-time.Duration(c.Hours) * time.Hour)
+	missing, err := tellAbsent(ctx, p.Stderr, src, origins, since)
+	if err != nil {
+		return nil, err
+	}
+	if missing {
+		usage.Problem(1)
+	}
+	return origins, countEntries(ctx, src, origins, usage, since, until)
 }
 
 // countEntries counts the entries of a time in logs.

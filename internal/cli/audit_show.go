@@ -60,7 +60,10 @@ func (c auditShowCommand) Run(ctx context.Context, p *Process) (err error) {
 	if err != nil {
 		return err
 	}
-	damaged := false
+	damaged, err := tellAbsent(ctx, p.Stderr, src, origins, filter.Since)
+	if err != nil {
+		return err
+	}
 	out := newEntryWriter(p, c.Output == "json")
 	for _, origin := range origins {
 		bad, err := c.show(ctx, p, out, src, origin, filter)

@@ -23,7 +23,7 @@ type auditVerifyCommand struct {
 	PublicKey     []string `placeholder:"KEY" help:"Public key that signs the checkpoints, or a file of such keys, one a line. Without it the ones beside the node's signing key are used, which proves less."`
 	Checkpoint    []string `type:"path" placeholder:"FILE" help:"Signed checkpoints that were kept elsewhere, one after the other: the log must continue them."`
 	Published     []string `type:"path" placeholder:"DIR" help:"Folder of checkpoints that [audit.publish] published, or a copy of its bucket: the log must continue all of them."`
-	Proof         string   `type:"path" placeholder:"FILE" xor:"source" help:"Verify a proof of one entry, which 'cardea audit prove' wrote, instead of logs; nothing else is needed."`
+	Proof         string   `type:"path" placeholder:"FILE" xor:"source,archive" help:"Verify a proof of one entry, which 'cardea audit prove' wrote, instead of logs; nothing else is needed."`
 	AllowUnsigned bool     `help:"Verify consistency only, without knowing who signs."`
 }
 
@@ -32,6 +32,7 @@ func (auditVerifyCommand) Help() string {
 	return "Examples:\n  cardea audit verify --config cardea.toml --public-key audit.pub\n" +
 		"  cardea audit verify --bundle audit.cardea --public-key audit.pub --checkpoint kept.notes\n" +
 		"  cardea audit verify --config cardea.toml --public-key audit.pub --published /mnt/witness/cardea\n" +
+		"  cardea audit verify --config cardea.toml --public-key audit.pub --archive s3://bucket/cardea\n" +
 		"  cardea audit verify --proof entry.proof --public-key audit.pub\n\n" +
 		"Exit status 3 means that something is wrong with a log."
 }
@@ -65,7 +66,11 @@ func (c auditVerifyCommand) Run(ctx context.Context, p *Process) (err error) {
 	}
 	bar := newProgress(p, "verify", "entries")
 	o.Progress = bar.set
-	report, err := audit.Verify(ctx, src, o)
+	from := src.Source
+	if src.archive != nil {
+		from, o.Archive = src.stored, src.archive
+	}
+	report, err := audit.Verify(ctx, from, o)
 	bar.finish()
 	if errors.Is(err, audit.ErrNoTrustedKey) {
 		return usageError{hinted(err, "give it by --public-key, or verify consistency only with --allow-unsigned")}
@@ -226,6 +231,9 @@ func printReport(w io.Writer, r audit.Report) error {
 		fmt.Fprintf(w, "%s: %s, %d entries, %d checkpoints, %d entries after the last one\n", printable(l.Origin), verdict, l.Entries, l.Checkpoints, l.UnsignedTail)
 		if l.Entries > 0 {
 			fmt.Fprintf(w, "  from %s to %s, root %s\n", l.First.Format(time.RFC3339), l.Last.Format(time.RFC3339), l.Root)
+		}
+		if l.Pruned > 0 && !l.PrunedAt.IsZero() {
+			fmt.Fprintf(w, "  entries before %d were archived and pruned, as recorded on %s; archive sha256/%s\n", l.Pruned, l.PrunedAt.Format(time.RFC3339), l.PrunedInto)
 		}
 		for _, f := range l.Findings {
 			fmt.Fprintf(w, "  FINDING %s at entry %d: %s\n", f.Kind, f.Seq, printable(f.Message))

@@ -2,7 +2,6 @@ package retention
 
 import (
 	"bufio"
-	"bytes"
 	"compress/gzip"
 	"context"
 	"crypto/sha256"
@@ -11,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -35,6 +35,8 @@ var (
 	// ErrArchive says that a folder is not an archive, or not whole: a file is missing,
 	// is not the one that was archived, or the periods do not follow each other.
 	ErrArchive = errors.New("archive is not whole")
+	// ErrElsewhere says that the entries before were archived in another place.
+	ErrElsewhere = errors.New("the log goes on from another archive")
 	// ErrUntrusted says that a period is signed, but by nobody who is trusted.
 	ErrUntrusted = errors.New("no checkpoint of the period is signed by a trusted key")
 )
@@ -61,19 +63,18 @@ type manifest struct {
 	Periods []Period `json:"periods"`
 }
 
-// Archive is a folder of closed periods of logs. It is for one goroutine, and one
-// process.
+// Archive is closed periods of logs in a folder or bucket. It is for one goroutine.
 type Archive struct {
-	dir     string
+	place   Place
 	periods []Period
 }
 
-// OpenArchive opens the archive in a folder, which may be empty or not there. The
-// error is an ErrArchive if the manifest does not make sense.
-func OpenArchive(dir string) (*Archive, error) {
-	a := &Archive{dir: dir}
-	f, err := os.Open(filepath.Join(dir, manifestName))
-	if errors.Is(err, os.ErrNotExist) {
+// OpenArchive opens the archive in a place, which may be empty. The error is an
+// ErrArchive if the manifest does not make sense.
+func OpenArchive(ctx context.Context, in Place) (*Archive, error) {
+	a := &Archive{place: in}
+	f, err := in.open(ctx, manifestName)
+	if errors.Is(err, fs.ErrNotExist) {
 		return a, nil
 	}
 	if err != nil {
@@ -139,21 +140,29 @@ func (a *Archive) Add(ctx context.Context, src audit.Source, origin string, befo
 	if c.Size == 0 {
 		return Result{}, nil
 	}
-	p := &period{src: src, origin: origin, from: from, to: c.Size, head: audit.Head{Size: c.Size, Root: c.Root}}
-	if err := os.MkdirAll(a.dir, 0o700); err != nil {
-		return Result{}, err
-	}
-	r.Period, err = a.write(ctx, p)
+	absent, err := audit.AbsentOf(ctx, src, origin)
 	if err != nil {
 		return Result{}, fmt.Errorf("archive %s: %w", origin, err)
 	}
-	temporary := filepath.Join(a.dir, "."+r.Period.File)
-	defer func() { err = errors.Join(err, removeIfThere(temporary)) }()
+	if absent.Before > from && absent.Pruning != nil {
+		return Result{}, fmt.Errorf("archive %s: %w: its entries %d to %d were pruned, and this archive has them not", origin, ErrElsewhere, from, absent.Before-1)
+	}
+	p := &period{src: src, origin: origin, from: from, to: c.Size, head: audit.Head{Size: c.Size, Root: c.Root}}
+	var temporary string
+	if r.Period, temporary, err = a.write(ctx, p); err != nil {
+		return Result{}, fmt.Errorf("archive %s: %w", origin, err)
+	}
+	settled := false
+	defer func() {
+		if !settled { // also if ctx has ended
+			err = errors.Join(err, a.place.drop(context.WithoutCancel(ctx), temporary))
+		}
+	}()
 	r.Period.Made = made.UTC().Truncate(time.Second)
 
-	tried := &Archive{dir: a.dir, periods: append(a.periods[:len(a.periods):len(a.periods)], r.Period)}
-	tried.periods[len(tried.periods)-1].File = "." + r.Period.File
-	report, err := tried.verify(ctx, origin, verifiers)
+	tried := &Archive{place: a.place, periods: append(a.periods[:len(a.periods):len(a.periods)], r.Period)}
+	tried.periods[len(tried.periods)-1].File = temporary
+	report, err := tried.verify(ctx, origin, verifiers, nil)
 	if err != nil {
 		return Result{}, err
 	}
@@ -166,10 +175,11 @@ func (a *Archive) Add(ctx context.Context, src audit.Source, origin string, befo
 		return Result{}, err
 	}
 	tried.periods[len(tried.periods)-1] = r.Period
-	if err := os.Rename(temporary, filepath.Join(a.dir, r.Period.File)); err != nil {
+	if err := a.place.settle(ctx, temporary, r.Period.File); err != nil {
 		return Result{}, err
 	}
-	if err := tried.save(); err != nil {
+	settled = true
+	if err := tried.save(ctx); err != nil {
 		return Result{}, err
 	}
 	a.periods = tried.periods
@@ -183,17 +193,22 @@ func firstTime(ctx context.Context, p *period) (time.Time, error) {
 	return time.Time{}, nil
 }
 
-// write writes the period's file, under a name that begins with a dot.
-func (a *Archive) write(ctx context.Context, p *period) (out Period, err error) {
+// write writes the period's file, and gives the name under which it can be read
+// before it is of the archive.
+func (a *Archive) write(ctx context.Context, p *period) (out Period, temporary string, err error) {
 	out = Period{Log: p.origin, From: p.from, To: p.to, Root: p.head.Root.String()}
-	out.File = fmt.Sprintf("%s_%d-%d.bundle.gz", strings.ReplaceAll(p.origin, "/", "_"), p.from, p.to)
-	path := filepath.Join(a.dir, "."+out.File)
+	name := fmt.Sprintf("%s_%d-%d", strings.ReplaceAll(p.origin, "/", "_"), p.from, p.to)
+	dir, err := a.place.scratch()
+	if err != nil {
+		return Period{}, "", err
+	}
+	path := filepath.Join(dir, "."+name)
 	if err := removeIfThere(path); err != nil { // of a process that was killed
-		return Period{}, err
+		return Period{}, "", err
 	}
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
-		return Period{}, err
+		return Period{}, "", err
 	}
 	sum := sha256.New()
 	file := &counter{w: io.MultiWriter(f, sum)}
@@ -201,43 +216,45 @@ func (a *Archive) write(ctx context.Context, p *period) (out Period, err error) 
 	z := gzip.NewWriter(buffered)
 	plain := &counter{w: z}
 	err = errors.Join(audit.WriteBundle(ctx, plain, p, nil), z.Close(), buffered.Flush(), f.Sync(), f.Close())
-	if err != nil {
-		return Period{}, errors.Join(err, removeIfThere(path))
-	}
 	out.SHA256, out.Bytes, out.Unpacked = hex.EncodeToString(sum.Sum(nil)), file.n, plain.n
-	return out, nil
+	// A name is of a content, so that two processes at work cannot replace each other's.
+	out.File = name + "-" + out.SHA256[:8] + ".bundle.gz"
+	if err == nil {
+		temporary, err = a.place.keep(ctx, path, out.File)
+	}
+	if err != nil {
+		return Period{}, "", errors.Join(err, removeIfThere(path))
+	}
+	return out, temporary, nil
 }
 
 // save replaces the manifest.
-func (a *Archive) save() error {
+func (a *Archive) save(ctx context.Context) error {
 	b, err := json.MarshalIndent(manifest{Version: manifestVersion, Periods: a.periods}, "", "  ")
 	if err != nil {
 		return err
 	}
-	path := filepath.Join(a.dir, "."+manifestName)
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(f, bytes.NewReader(append(b, '\n')))
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(path, filepath.Join(a.dir, manifestName)); err != nil {
-		return err
-	}
-	dir, err := os.Open(a.dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close()) // the names are durable
+	return a.place.save(ctx, append(b, '\n'))
 }
 
-func removeIfThere(path string) error {
-	if err := os.Remove(path); !errors.Is(err, os.ErrNotExist) {
-		return err
+// digest is that of a log's periods for a pruning of the entries before to
+// (docs/spec/audit-log.md, Pruning); empty if they do not begin with the log.
+func digest(periods []Period, origin string, to int64) string {
+	sum, next := sha256.New(), int64(0)
+	for _, p := range periods {
+		if p.Log != origin || p.From >= to {
+			continue
+		}
+		if p.From != next {
+			return ""
+		}
+		fmt.Fprintf(sum, "%d %d %s\n", p.From, p.To, p.SHA256)
+		next = p.To
 	}
-	return nil
+	if next < to {
+		return ""
+	}
+	return hex.EncodeToString(sum.Sum(nil))
 }
 
 // counter counts what is written.

@@ -32,7 +32,7 @@ func hourly(t *testing.T, n int) *memLog {
 
 func add(t *testing.T, dir string, m *memLog, before time.Time) retention.Result {
 	t.Helper()
-	a, err := retention.OpenArchive(dir)
+	a, err := retention.OpenArchive(t.Context(), retention.Folder(dir))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,7 +64,7 @@ func TestArchivedPeriodsAreTheLog(t *testing.T) {
 			t.Errorf("before %s: from %s to %s", step.before, r.Period.First, r.Period.Last)
 		}
 	}
-	a, err := retention.OpenArchive(dir)
+	a, err := retention.OpenArchive(t.Context(), retention.Folder(dir))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,7 +120,7 @@ func TestArchiveRefusesWhatDoesNotVerify(t *testing.T) {
 
 func TestArchiveRefusesALogThatStrangersSign(t *testing.T) {
 	t.Parallel()
-	a, err := retention.OpenArchive(t.TempDir())
+	a, err := retention.OpenArchive(t.Context(), retention.Folder(t.TempDir()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -178,7 +178,7 @@ func TestRestoreRefusesAnArchiveThatIsNotWhole(t *testing.T) {
 		}, "archive is not whole: it is not the file that was archived (SHA-256)"},
 		"gap":     {manifest(`"from": 180`, `"from": 181`), "archive is not whole: entries 181 to 359 of cardea/vault-1 do not follow entry 179"},
 		"version": {manifest(`"version": 1`, `"version": 2`), "archive is not whole: manifest.json is of version 2, this release reads version 1"},
-		"path":    {manifest(`"file": "`, `"file": "../`), `archive is not whole: "../cardea_vault-1_0-180.bundle.gz" cannot be one of its files`},
+		"path":    {manifest(`"file": "`, `"file": "../`), `.bundle.gz" cannot be one of its files`},
 		"root":    {manifest(last.Root, "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="), "is not of what manifest.json says"},
 		"unpack":  {manifest(`"unpacked": `, `"unpacked": 1`), "it does not have the size that manifest.json says"},
 		"member":  {manifest(`"version"`, `"versions"`), "archive is not whole: manifest.json cannot be read"},
@@ -187,7 +187,7 @@ func TestRestoreRefusesAnArchiveThatIsNotWhole(t *testing.T) {
 		if err := errors.Join(os.CopyFS(dir, os.DirFS(whole)), c.change(dir)); err != nil {
 			t.Fatal(err)
 		}
-		a, err := retention.OpenArchive(dir)
+		a, err := retention.OpenArchive(t.Context(), retention.Folder(dir))
 		if err == nil {
 			_, err = a.Restore(t.Context(), "")
 		}

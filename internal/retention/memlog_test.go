@@ -70,20 +70,27 @@ func entry(node string, n int, at time.Time) audit.Entry {
 // commit writes a segment, and a checkpoint after it.
 func (m *memLog) commit(t testing.TB, origin string, at time.Time, entries ...audit.Entry) {
 	t.Helper()
-	l := m.logs[origin]
 	sealed := make([]audit.Sealed, len(entries))
-	first := l.tree.Size()
 	for i, e := range entries {
 		s, err := e.Seal()
 		if err != nil {
 			t.Fatal(err)
 		}
 		sealed[i] = s
+	}
+	m.commitSealed(t, origin, at, sealed...)
+}
+
+func (m *memLog) commitSealed(t testing.TB, origin string, at time.Time, sealed ...audit.Sealed) {
+	t.Helper()
+	l := m.logs[origin]
+	first := l.tree.Size()
+	for _, s := range sealed {
 		if err := l.tree.Append(s.Hash); err != nil {
 			t.Fatal(err)
 		}
 	}
-	l.segments = append(l.segments, audit.Segment{First: first, Count: len(entries), Body: audit.EncodeSegment(sealed)})
+	l.segments = append(l.segments, audit.Segment{First: first, Count: len(sealed), Body: audit.EncodeSegment(sealed)})
 	l.tiles = append(l.tiles, l.tree.TakeTiles()...)
 	note, err := l.signer.Sign(audit.Checkpoint{Origin: origin, Size: l.tree.Size(), Root: l.tree.Root(), Time: at})
 	if err != nil {

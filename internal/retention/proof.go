@@ -77,27 +77,19 @@ func prove(ctx context.Context, src audit.Source, origin string, p Proof) (Proof
 	subtrees := path(p.Seq, 0, size)
 	order := slices.SortedFunc(slices.Values(subtrees), func(a, b *subtree) int { return cmp.Compare(a.from, b.from) })
 	next := int64(0)
-	for s, err := range src.Segments(ctx, origin, 0) {
+	for h, err := range audit.Leaves(ctx, src, origin) {
 		if err != nil {
-			return Proof{}, fmt.Errorf("read entries of %s: %w", origin, err)
+			return Proof{}, err
 		}
-		lines, err := audit.SplitSegment(s.Body, s.Count)
-		if err != nil || s.First != next {
-			return Proof{}, fmt.Errorf("%s: %w: see 'cardea audit verify'", origin, audit.ErrDamaged)
+		for len(order) > 0 && next >= order[0].to {
+			order = order[1:]
 		}
-		for _, line := range lines {
-			for len(order) > 0 && next >= order[0].to {
-				order = order[1:]
+		if len(order) > 0 && next >= order[0].from {
+			if err := grow(order[0].tree, h); err != nil {
+				return Proof{}, err
 			}
-			if len(order) > 0 && next >= order[0].from {
-				if err := order[0].tree.Append(audit.LeafHash(line)); err != nil {
-					return Proof{}, err
-				}
-				order[0].tree.TakeTiles()
-			}
-			next++
 		}
-		if next >= size {
+		if next++; next >= size {
 			break
 		}
 	}

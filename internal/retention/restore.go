@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"iter"
 	"os"
 	"path/filepath"
@@ -50,9 +51,9 @@ func (a *Archive) Restore(ctx context.Context, origin string) (_ *Restored, err 
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		file, err := a.unpack(p, filepath.Join(dir, fmt.Sprint(i)))
+		file, err := a.unpack(ctx, p, filepath.Join(dir, fmt.Sprint(i)))
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", filepath.Join(a.dir, p.File), err)
+			return nil, fmt.Errorf("%s/%s: %w", a.place, p.File, err)
 		}
 		r.logs[p.Log] = append(r.logs[p.Log], part{Period: p, file: file})
 		parts := r.logs[p.Log]
@@ -73,40 +74,50 @@ func (a *Archive) Restore(ctx context.Context, origin string) (_ *Restored, err 
 }
 
 // unpack writes a period's bundle into a new file, which stays open.
-func (a *Archive) unpack(p Period, to string) (_ *os.File, err error) {
-	in, err := os.Open(filepath.Join(a.dir, p.File))
-	if errors.Is(err, os.ErrNotExist) {
+func (a *Archive) unpack(ctx context.Context, p Period, to string) (_ *os.File, err error) {
+	in, err := a.place.open(ctx, p.File)
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w: the file is missing", ErrArchive)
 	}
 	if err != nil {
 		return nil, err
 	}
 	defer in.Close() //nolint:errcheck // only read from
-	sum := sha256.New()
-	if n, err := io.Copy(sum, io.LimitReader(in, p.Bytes+1)); err != nil {
-		return nil, err
-	} else if n != p.Bytes || hex.EncodeToString(sum.Sum(nil)) != p.SHA256 {
-		return nil, fmt.Errorf("%w: it is not the file that was archived (SHA-256)", ErrArchive)
-	}
-	if _, err := in.Seek(0, io.SeekStart); err != nil {
-		return nil, err
-	}
-	z, err := gzip.NewReader(in)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrArchive, err)
-	}
 	out, err := os.OpenFile(to, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	n, err := io.Copy(out, io.LimitReader(z, p.Unpacked+1))
-	if err == nil && n != p.Unpacked {
-		err = fmt.Errorf("%w: it does not have the size that %s says", ErrArchive, manifestName)
-	}
-	if err != nil {
+	// It is read once, as it may come over a network: what is wrong with it is told
+	// only when its hash shows that it is the file.
+	sum := sha256.New()
+	packed := &counter{w: sum}
+	read := io.TeeReader(io.LimitReader(in, p.Bytes+1), packed)
+	wrong := p.gunzip(out, read)
+	if _, err := io.Copy(io.Discard, read); err != nil {
 		return nil, errors.Join(err, out.Close())
 	}
+	if packed.n != p.Bytes || hex.EncodeToString(sum.Sum(nil)) != p.SHA256 {
+		wrong = fmt.Errorf("%w: it is not the file that was archived (SHA-256)", ErrArchive)
+	}
+	if wrong != nil {
+		return nil, errors.Join(wrong, out.Close())
+	}
 	return out, nil
+}
+
+func (p Period) gunzip(to io.Writer, from io.Reader) error {
+	z, err := gzip.NewReader(from)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrArchive, err)
+	}
+	n, err := io.Copy(to, io.LimitReader(z, p.Unpacked+1))
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrArchive, err)
+	}
+	if n != p.Unpacked {
+		return fmt.Errorf("%w: it does not have the size that %s says", ErrArchive, manifestName)
+	}
+	return nil
 }
 
 // Close removes what was unpacked.
@@ -191,8 +202,18 @@ func (r *Restored) Prunings(context.Context, string) iter.Seq2[[]byte, error] {
 	return func(func([]byte, error) bool) {}
 }
 
-// verify verifies a log as the archive has it.
-func (a *Archive) verify(ctx context.Context, origin string, verifiers []string) (report audit.LogReport, err error) {
+// Digest implements audit.Archive.
+func (r *Restored) Digest(origin string, to int64) string {
+	var periods []Period
+	for _, p := range r.logs[origin] {
+		periods = append(periods, p.Period)
+	}
+	return digest(periods, origin, to)
+}
+
+// verify verifies a log as the archive has it, and looks at it with also, if that is
+// not nil and nothing is wrong.
+func (a *Archive) verify(ctx context.Context, origin string, verifiers []string, also func(*Restored) error) (report audit.LogReport, err error) {
 	r, err := a.Restore(ctx, origin)
 	if err != nil {
 		return audit.LogReport{}, err
@@ -202,5 +223,8 @@ func (a *Archive) verify(ctx context.Context, origin string, verifiers []string)
 	if err != nil {
 		return audit.LogReport{}, err
 	}
-	return all.Logs[0], nil
+	if report = all.Logs[0]; len(report.Findings) == 0 && also != nil {
+		err = also(r)
+	}
+	return report, err
 }

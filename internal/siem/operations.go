@@ -94,7 +94,7 @@ func lookup(op string) operation {
 	case "kms.retire_grant", "kms.revoke_grant", "kms.delete_alias":
 		return known(ActivityDelete, admin)
 	case "kms.schedule_key_deletion", "kms.delete_key", "kms.delete_imported_key_material", "kms.delete_expired_key_material",
-		"kms.delete_custom_key_store", "key.retire", "key.shred":
+		"kms.delete_custom_key_store", "key.retire", "key.shred", "log.prune":
 		return known(ActivityDelete, sensitive)
 	case "card.store", "data.store", "holder.create":
 		return known(ActivityCreate, routine)
@@ -157,14 +157,16 @@ type Filter string
 const (
 	FilterAll      Filter = "all"
 	FilterSecurity Filter = "security" // all but routine use of cards and keys that was allowed and succeeded
-	FilterAlerts   Filter = "alerts"   // alerts, findings and checkpoints; no entries
+	// FilterAlerts is alerts, findings and checkpoints: no entries, and no alerts that
+	// an approved change explains, for it is what wakes people.
+	FilterAlerts Filter = "alerts"
 )
 
 // Match reports whether the event is to be delivered.
 func (f Filter) Match(ev *Event) bool {
 	switch f {
 	case FilterAlerts:
-		return ev.Kind != KindEntry
+		return ev.Kind != KindEntry && (ev.Alert == nil || ev.Alert.SuppressedBy == "")
 	case FilterSecurity:
 		return ev.Kind != KindEntry || ev.Severity > detect.Info
 	}

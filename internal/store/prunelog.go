@@ -54,16 +54,15 @@ func selectPrunable(ctx context.Context, c session, origin string, upTo int64) (
 	return p, err
 }
 
-// PruneLog removes the entries before p.To of a log. First the signed note and the
-// entry e, which is of this node's log, are written in one transaction, and that is
-// signed; if the process ends afterwards, FinishPruning removes the rest. It fails
-// with ErrNotPrunable, having done nothing, if PruneLimit does not allow it. That an
-// archive has the entries is for the caller to see to.
-func (s *Store) PruneLog(ctx context.Context, p audit.Pruning, note []byte, e audit.Sealed) error {
+// RecordPruning writes the signed note of a pruning and the entry e of it, which is
+// of this node's log, in one transaction. It removes nothing: FinishPruning does. It
+// fails with ErrNotPrunable, having done nothing, if PruneLimit does not allow it.
+// That an archive has the entries is for the caller to see to.
+func (s *Store) RecordPruning(ctx context.Context, p audit.Pruning, note []byte, e audit.Sealed) error {
 	if s.com == nil {
 		return ErrReadOnly
 	}
-	err := s.com.closure(ctx, func(ctx context.Context, c session, h head) ([]audit.Sealed, error) {
+	return s.com.closure(ctx, func(ctx context.Context, c session, h head) ([]audit.Sealed, error) {
 		now, err := selectPrunable(ctx, c, p.Origin, p.To)
 		if err != nil {
 			return nil, err
@@ -79,27 +78,27 @@ func (s *Store) PruneLog(ctx context.Context, p audit.Pruning, note []byte, e au
 			now.log, p.To, note, h.log, h.size)
 		return []audit.Sealed{e}, err
 	})
-	if err != nil {
-		return err
+}
+
+// errRecordUnsigned says that a record of pruning proves nothing yet.
+var errRecordUnsigned = errors.New("the log that records the pruning is not signed that far: its node signs when it runs")
+
+// FinishPruning removes the entries of a log whose pruning is recorded, as far as
+// they are still there, and signs the record first if it is this node's.
+func (s *Store) FinishPruning(ctx context.Context, origin string) error {
+	if s.com == nil {
+		return ErrReadOnly
 	}
 	if s.points != nil {
 		if err := s.points.sign(ctx); err != nil {
 			return fmt.Errorf("sign the record of pruning: %w", err)
 		}
 	}
-	return s.FinishPruning(ctx, p.Origin)
-}
-
-// FinishPruning removes the entries of a log whose pruning is recorded, as far as
-// they are still there.
-func (s *Store) FinishPruning(ctx context.Context, origin string) error {
-	if s.com == nil {
-		return ErrReadOnly
-	}
 	for more := true; more; {
-		var log, to, bound int64
+		var log, to, bound, signed int64
 		err := s.view(ctx, readOther, func(ctx context.Context, c session) error {
-			found, err := queryOne(ctx, c, []any{&log, &to}, `SELECT p.log_id, p.up_to FROM audit_pruning p JOIN audit_log l ON l.id = p.log_id
+			found, err := queryOne(ctx, c, []any{&log, &to, &signed}, `SELECT p.log_id, p.up_to,
+				(SELECT count(*) FROM audit_checkpoint c WHERE c.log_id = p.recorder AND c.size > p.number) FROM audit_pruning p JOIN audit_log l ON l.id = p.log_id
 				WHERE l.origin = $1 ORDER BY p.up_to DESC LIMIT 1`, origin)
 			if err != nil || !found {
 				more = false
@@ -109,6 +108,9 @@ func (s *Store) FinishPruning(ctx context.Context, origin string) error {
 			_, err = queryOne(ctx, c, []any{&bound}, `SELECT coalesce(max(first), -1) FROM
 				(SELECT first FROM audit_segment WHERE log_id = $1 AND first < $2 ORDER BY first LIMIT $3) AS oldest`, log, to, int64(removeBatch))
 			more = bound >= 0
+			if err == nil && more && signed == 0 {
+				err = errRecordUnsigned
+			}
 			return err
 		})
 		if err == nil && more {

@@ -1,5 +1,7 @@
 package vault
 
+import "cardea/internal/audit"
+
 // Operation is a row of the operation table: all that the gate needs to know.
 type Operation struct {
 	Name     string // in the audit log
@@ -52,6 +54,7 @@ var (
 	OpLogOpen   = &Operation{Name: "log.open", Action: "log:Open", PCI: "10.2.1.6", Kind: "log", Sealed: true}
 	OpLogClose  = &Operation{Name: "log.close", Action: "log:Close", PCI: "10.2.1.6", Kind: "log", Sealed: true}
 	OpLogRead   = &Operation{Name: "log.read", Action: "log:Read", PCI: "10.2.1.3", Kind: "log", Sealed: true}
+	OpLogPrune  = &Operation{Name: audit.OpLogPrune, Action: "log:Prune", PCI: "10.2.1.7", Kind: "log", Mutates: true, Sealed: true, Suspended: true}
 	OpTenantsLd = &Operation{Name: "tenants.load", Action: "tenants:Load", PCI: "10.2.1.7", Kind: "tenant", Sealed: true}
 )
 
@@ -63,6 +66,6 @@ func Operations() []*Operation {
 		OpHolderCreate, OpRecordExpire, OpRecordImport, OpKeyCreate, OpKeyRotate, OpKeyRewrap,
 		OpKeyList, OpKeyJob, OpKeyReencrypt, OpKeyVerify, OpKeyRetire, OpKeyShred, OpSuspend, OpResume,
 		OpCustodianPart, OpCustodianUnlock, OpCustodianLock, OpCustodianStatus, OpCustodianInit, OpCustodianRekey,
-		OpDiagnose, OpLogOpen, OpLogClose, OpLogRead, OpTenantsLd,
+		OpDiagnose, OpLogOpen, OpLogClose, OpLogRead, OpLogPrune, OpTenantsLd,
 	}
 }

@@ -69,7 +69,10 @@ func (p *pruner) prune(s *store.Store, key *audit.Signer, plan audit.Pruning) er
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	return s.PruneLog(p.t.Context(), plan, note, p.entry(key, plan))
+	if err := s.RecordPruning(p.t.Context(), plan, note, p.entry(key, plan)); err != nil {
+		return err
+	}
+	return s.FinishPruning(p.t.Context(), plan.Origin)
 }
 
 // entry is the entry of a pruning, in the log of key.
@@ -213,7 +216,12 @@ func testPruneInterrupted(t *testing.T, url string) {
 	if l := p.verify(); p.first() != 30 || l.Pruned != 30 {
 		t.Errorf("begins at %d: %+v", p.first(), l)
 	}
-	if err := p.tool.FinishPruning(t.Context(), plan.Origin); err != nil {
+	Exec(t, url, "UPDATE audit_pruning SET number = number + 1000")
+	if err := p.node.FinishPruning(t.Context(), plan.Origin); err == nil || !strings.Contains(err.Error(), "the log that records the pruning is not signed that far") {
+		t.Errorf("record that is not signed: %v", err)
+	}
+	Exec(t, url, "UPDATE audit_pruning SET number = number - 1000")
+	if err := p.node.FinishPruning(t.Context(), plan.Origin); err != nil {
 		t.Fatal(err)
 	}
 	if l := p.verify(); p.first() != plan.To || l.Pruned != plan.To {
