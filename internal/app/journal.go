@@ -24,5 +24,6 @@ var (
 	OpLifecycleRotate     = &vault.Operation{Name: "lifecycle.rotate", Action: "lifecycle:Rotate", PCI: "10.2.1.7", Kind: "key", Sealed: true}
 	OpLifecycleCompromise = &vault.Operation{Name: "lifecycle.compromise", Action: "lifecycle:Compromise", PCI: "10.2.1.7", Kind: "key", Sealed: true}
 	OpLifecycleLeaver     = &vault.Operation{Name: "lifecycle.leaver", Action: "lifecycle:Leaver", PCI: "10.2.1.5", Kind: "key", Sealed: true}
+	OpLifecycleRetire     = &vault.Operation{Name: "lifecycle.retire", Action: "lifecycle:Retire", PCI: "10.2.1.7", Kind: "key", Sealed: true}
 	OpLifecycleDeletion   = &vault.Operation{Name: "lifecycle.deletion", Action: "lifecycle:Deletion", PCI: "10.2.1.7", Kind: "key", Sealed: true}
 )

@@ -22,7 +22,7 @@ type keysCommands struct {
 	Migrate  keysMigrateCommand  `cmd:"" help:"Move a tenant to the mode and KMS key that its configuration now names."`
 	Verify   keysVerifyCommand   `cmd:"" help:"Open every record and count those that do not open."`
 	Shred    keysShredCommand    `cmd:"" help:"Destroy the keys of a merchant or entity and remove its records, for ever."`
-	Retire   keysRetireCommand   `cmd:"" help:"Retire a replaced version that has no records left."`
+	Retire   keysRetireCommand   `cmd:"" help:"Retire a replaced version that has no records left, or a key of AWS KMS or a key service that nothing needs."`
 	Suspend  keysSuspendCommand  `cmd:"" help:"Refuse a tenant everything and wipe its keys from memory, on all nodes."`
 	Resume   keysResumeCommand   `cmd:"" help:"End a suspension."`
 	Jobs     keysJobsCommand     `cmd:"" help:"List jobs: what is under way, and what was done last."`

@@ -199,17 +199,28 @@ func confirm(p *Process, question, want string) error {
 type keysRetireCommand struct {
 	vaultFlags
 	tenantFlag
-	Key     string `arg:"" help:"The key's id."`
-	Version uint32 `required:"" placeholder:"N" help:"The version."`
+	kmsRetireFlags
+	Key     string `arg:"" optional:"" help:"The key's id."`
+	Version uint32 `placeholder:"N" help:"The version."`
 }
 
 // Help implements kong.HelpProvider.
 func (keysRetireCommand) Help() string {
-	return "Examples:\n  cardea keys retire --tenant acme 01980000-0000-7000-8000-000000000000 --version 1\n\n" +
-		"Jobs retire what they have emptied by themselves, unless they were begun with --keep. A version with records is not retired."
+	return "Examples:\n  cardea keys retire --tenant acme 01980000-0000-7000-8000-000000000000 --version 1\n" +
+		"  cardea keys retire --key-id 1234abcd-12ab-34cd-56ef-1234567890ab --file key-lifecycle.yaml --register people.toml --approval retire.request --key carol.key --config cardea.toml\n\n" +
+		"Jobs retire what they have emptied by themselves, unless they were begun with --keep. A version with records is not retired.\n\n" +
+		"A key of a key service is disabled, to be destroyed at the end of the window; its audit trail and a record that you sign are kept in the report's folder (PCI DSS 3.7.5). " +
+		"Refused while an alias names it, it has replicas, it serves a class of the policy file, files or records of the vault are under it, or it was used lately. " +
+		"Two others approve key.retire of exactly this key and window; run again after the window, it finds out whether the key is gone."
 }
 
 func (c keysRetireCommand) Run(ctx context.Context, p *Process) error {
+	if c.KeyID != "" {
+		return c.retireKMS(ctx, p)
+	}
+	if c.Key == "" || c.Version == 0 {
+		return usageError{errors.New("name a vault's key and --version, or a key of a key service by --key-id")}
+	}
 	v, err := c.open(ctx, p, &c.Tenant)
 	if err == nil {
 		err = v.call(ctx, "vault/Retire", &adminapi.KeyName{Tenant: c.Tenant, Key: c.Key, Version: c.Version}, nil)

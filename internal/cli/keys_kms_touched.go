@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -49,8 +51,8 @@ func (f touchFlags) own(ctx context.Context, p *Process, j journal) (logs []ownL
 			sources[fmt.Sprintf("bundle-%d", i+1)] = logSource{Bundle: place}
 		}
 	}
-	for name, s := range sources {
-		src, err := s.open(ctx, p, "use of keys")
+	for _, name := range slices.Sorted(maps.Keys(sources)) {
+		src, err := sources[name].open(ctx, p, "use of keys")
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("log of the %s: %w", name, err), closeLogs(logs))
 		}
@@ -84,7 +86,7 @@ func isBundle(path string) bool {
 	return err == nil && bytes.HasPrefix(start, []byte("cardea audit bundle"))
 }
 
-// look reads all logs and counts the events that see says are of interest.
+// look reads all logs and counts the events that of says are of interest.
 func (f touchFlags) look(ctx context.Context, p *Process, j journal, of func(*cloudtrail.Event) bool) (lifecycle.Touched, error) {
 	until := p.Now().Add(time.Minute) // clocks may differ a little
 	usage, err := retention.NewUsage(until.Add(-f.Since), until)

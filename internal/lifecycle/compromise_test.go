@@ -189,7 +189,7 @@ func TestCompromisedKeyIsDisabledAtOnceOnlyIfThatIsSaid(t *testing.T) {
 	if k, err := lifecycle.Look(t.Context(), c, old); err != nil || k.State != types.KeyStateDisabled {
 		t.Errorf("%+v, %v", k, err)
 	}
-	if _, err := lifecycle.ScheduleDeletion(t.Context(), c, &lifecycle.Key{ARN: old}, 7); err != nil {
+	if _, err := lifecycle.ScheduleDeletion(t.Context(), c, &lifecycle.Key{ID: x.Places[0].Key[len(x.Places[0].Key)-36:], ARN: old}, 7); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := r.Begin(t.Context(), old); err == nil || !strings.Contains(err.Error(), "is PendingDeletion: nobody can use it; 'cardea keys cancel-deletion' keeps it, if what is under it must be moved") {

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -22,19 +21,44 @@ type Destruction struct {
 	Key         string      `json:"key"` // ARN
 	Class       string      `json:"class,omitempty"`
 	Spec        string      `json:"spec"`
+	Usage       string      `json:"usage"`
+	Material    string      `json:"material,omitempty"` // id of the last one
 	Origin      string      `json:"origin"`
 	Created     time.Time   `json:"created"`
 	Rotations   []time.Time `json:"rotations"`
 	LastUse     time.Time   `json:"last_use,omitzero"`
-	LastUseText string      `json:"last_use_basis"` // how it is known that nothing uses it
+	LastUseText string      `json:"last_use_basis"`     // how it is known that nothing uses it
+	Evidence    []string    `json:"evidence,omitempty"` // how it is known that nothing needs it
 	ReplacedBy  string      `json:"replaced_by,omitempty"`
 	Reason      string      `json:"reason"`
 	Request     string      `json:"approval_request"`
 	Requester   string      `json:"requester"`
 	Approvers   []string    `json:"approvers"`
+	Register    string      `json:"register_sha256,omitempty"` // the version that approvals were checked with
 	WindowDays  int         `json:"window_days"`
+	Trail       []TrailFile `json:"trail,omitempty"` // the key's audit trail
 	Recorded    time.Time   `json:"recorded"`
 	Deletion    time.Time   `json:"deletion"` // when the key service destroys it, unless it is cancelled
+}
+
+// TrailFile is a file of a key's audit trail.
+type TrailFile struct {
+	Name    string `json:"name"`
+	What    string `json:"what"`
+	Entries int    `json:"entries,omitempty"` // that name the key
+	SHA256  string `json:"sha256"`
+}
+
+// DestructionOf begins the record of a key's destruction.
+func DestructionOf(k *Key, a *Approved, reason string, window Days, now time.Time) Destruction {
+	d := Destruction{
+		Key: k.ARN, Class: k.Class, Spec: k.Spec, Usage: k.Usage, Material: k.Material, Origin: k.Origin, Created: k.Created, Rotations: append([]time.Time{}, k.Rotations...), ReplacedBy: k.ReplacedBy,
+		Reason: reason, Request: a.ID, Requester: a.Requester, Approvers: a.Approvers, Register: a.Register, WindowDays: int(window), Recorded: now.UTC().Truncate(time.Second),
+	}
+	if k.LastUse != nil {
+		d.LastUse = k.LastUse.Time
+	}
+	return d
 }
 
 // recordHeader is the first line of a signed record.
@@ -68,24 +92,9 @@ func (k *Key) Unused(now time.Time, since time.Duration, checked bool) (basis st
 	return "", fmt.Errorf("%w, as far as is known: the key service does not tell the last use over %d days: look into CloudTrail, then give --use-checked", ErrInUse, days(since))
 }
 
-// Destructible returns the basis of Unused if nothing speaks against destroying the
-// key: aliases, replicas, recent use. Errors wrap ErrInUse.
-func Destructible(ctx context.Context, c *awskms.Client, k *Key, now time.Time, since time.Duration, checked bool) (string, error) {
-	aliases, err := AliasesOf(ctx, c, k.ID)
-	switch {
-	case err != nil:
-		return "", err
-	case len(aliases) > 0:
-		return "", fmt.Errorf("%w: %s names it: move the alias to another key, or delete it", ErrInUse, strings.Join(aliases, ", "))
-	case len(k.Replicas) > 0:
-		return "", fmt.Errorf("%w: it has replicas in %s: destroy those first", ErrInUse, strings.Join(k.Replicas, ", "))
-	}
-	return k.Unused(now, since, checked)
-}
-
 // ScheduleDeletion has a key destroyed after a number of days, 7 to 30, and checks
 // that it will be. A key that is waiting already keeps its date, so that it may be
-// called again. The caller has looked at Destructible and at approvals.
+// called again. The caller has looked at Unneeded and at approvals.
 func ScheduleDeletion(ctx context.Context, c *awskms.Client, k *Key, window Days) (time.Time, error) {
 	if window < 7 || window > 30 {
 		return time.Time{}, fmt.Errorf("window: %s must be 7d to 30d", window)

@@ -272,7 +272,8 @@ func TestScheduleDeletionMayBeRunAgain(t *testing.T) {
 		}
 		return k
 	}
-	if _, err := lifecycle.Destructible(t.Context(), c, look(), time.Now(), time.Hour, false); !errors.Is(err, lifecycle.ErrInUse) || !strings.Contains(err.Error(), "alias/old names it: move the alias to another key, or delete it") {
+	u := &lifecycle.Unneeded{KMS: c, Now: time.Now, Unused: time.Hour}
+	if _, err := u.Prove(t.Context(), look()); !errors.Is(err, lifecycle.ErrInUse) || !strings.Contains(err.Error(), "alias/old names it: move the alias to another key, or delete it") {
 		t.Errorf("got %v", err)
 	}
 	for _, window := range []lifecycle.Days{6, 31} {
