@@ -122,6 +122,13 @@ func alert(s detect.Severity) siem.Event {
 	})
 }
 
+// explained is an alert that an approved change explains in advance.
+func explained() siem.Event {
+	a := *alert(detect.Critical).Alert
+	a.SuppressedBy = "CHG-1"
+	return siem.AlertEvent(a)
+}
+
 func finding(check string, failing bool) siem.Event {
 	return siem.FindingEvent(siem.Finding{Check: check, Subject: "s", Failing: failing, Since: testTime, Message: "m", Next: "n"}, testTime)
 }
@@ -195,6 +202,8 @@ func TestRulesFireOnWhatCardeaWrites(t *testing.T) {
 		"alert, medium":          {alert(detect.Medium), 110031},
 		"alert, high":            {alert(detect.High), 110032},
 		"alert, critical":        {alert(detect.Critical), 110033},
+		"alert, explained":       {explained(), 110034},
+		"source stalls":          {finding(siem.CheckDetection, true), 110050},
 		"checkpoint":             {checkpoint(), 110040},
 		"stalled":                {finding(siem.CheckDelivery, true), 110050},
 		"works again":            {finding(siem.CheckDelivery, false), 110051},
@@ -221,7 +230,7 @@ func TestRulesFireOnWhatCardeaWrites(t *testing.T) {
 func TestRulesAreWellFormed(t *testing.T) {
 	t.Parallel()
 	known := map[string]bool{}
-	for _, ev := range []siem.Event{entry(t, "card.retrieve", audit.Allowed, "acme"), alert(detect.High), finding(siem.CheckDelivery, true), checkpoint()} {
+	for _, ev := range []siem.Event{entry(t, "card.retrieve", audit.Allowed, "acme"), alert(detect.High), explained(), finding(siem.CheckDelivery, true), checkpoint()} {
 		for name := range line(t, ev) {
 			known[name] = true
 		}

@@ -38,6 +38,12 @@ func (b Batch) Ack(ctx context.Context) error {
 	return b.ack(ctx)
 }
 
+// WithAck is the batch with what Ack is to do.
+func (b Batch) WithAck(ack func(context.Context) error) Batch {
+	b.ack = ack
+	return b
+}
+
 // Problem is a part of a file that is not an event.
 type Problem struct {
 	From string

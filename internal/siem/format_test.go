@@ -517,16 +517,19 @@ func TestFilters(t *testing.T) {
 	t.Parallel()
 	denied, admin, failed := testEntry(), testEntry(), testEntry()
 	denied.Outcome, admin.Op, failed.Outcome = audit.Denied, "tenants.load", audit.Failed
+	explained := testAlert("")
+	explained.SuppressedBy = "CHG-7"
 	for name, tc := range map[string]struct {
 		ev   *Event
 		want map[Filter]bool
 	}{
-		"routine": {entryEvent(t, testEntry()), map[Filter]bool{FilterAll: true}},
-		"denied":  {entryEvent(t, denied), map[Filter]bool{FilterAll: true, FilterSecurity: true}},
-		"failed":  {entryEvent(t, failed), map[Filter]bool{FilterAll: true, FilterSecurity: true}},
-		"admin":   {entryEvent(t, admin), map[Filter]bool{FilterAll: true, FilterSecurity: true}},
-		"alert":   {pointer(AlertEvent(testAlert(""))), map[Filter]bool{FilterAll: true, FilterSecurity: true, FilterAlerts: true}},
-		"finding": {testFinding("", true), map[Filter]bool{FilterAll: true, FilterSecurity: true, FilterAlerts: true}},
+		"routine":                      {entryEvent(t, testEntry()), map[Filter]bool{FilterAll: true}},
+		"denied":                       {entryEvent(t, denied), map[Filter]bool{FilterAll: true, FilterSecurity: true}},
+		"failed":                       {entryEvent(t, failed), map[Filter]bool{FilterAll: true, FilterSecurity: true}},
+		"admin":                        {entryEvent(t, admin), map[Filter]bool{FilterAll: true, FilterSecurity: true}},
+		"alert":                        {pointer(AlertEvent(testAlert(""))), map[Filter]bool{FilterAll: true, FilterSecurity: true, FilterAlerts: true}},
+		"alert that a change explains": {pointer(AlertEvent(explained)), map[Filter]bool{FilterAll: true, FilterSecurity: true}},
+		"finding":                      {testFinding("", true), map[Filter]bool{FilterAll: true, FilterSecurity: true, FilterAlerts: true}},
 	} {
 		for _, f := range []Filter{FilterAll, FilterSecurity, FilterAlerts} {
 			if got := f.Match(tc.ev); got != tc.want[f] {

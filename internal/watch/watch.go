@@ -35,20 +35,22 @@ type Options struct {
 	Lag         time.Duration // how much later than the clock events are taken to come
 	StallAfter  time.Duration // without having read the source; default 15 min
 	SilentAfter time.Duration // without a new event; 0: that is left to rule B9
+	SaveEvery   time.Duration // between writing down what was learned; default 1 min
 	Alarm       Alarm         // nil: troubles are only logged
 
 	Now    func() time.Time
 	Logger *slog.Logger
 }
 
-// saveEvery is how often what was learned is written down, and saveEvents how many
-// events may come until then.
+// Defaults of Options.
 const (
-	saveEvery  = time.Minute
-	saveEvents = 1_000_000
+	defaultStallAfter = 15 * time.Minute
+	defaultSaveEvery  = time.Minute
 )
 
-const defaultStallAfter = 15 * time.Minute
+// saveEvents is how many events may come until what was learned is written down: it
+// bounds what is remembered of them, 8 bytes each.
+const saveEvents = 1_000_000
 
 // Watcher watches. It is for one goroutine, but Status and the metrics are for any.
 type Watcher struct {
@@ -78,6 +80,9 @@ type alertKind struct {
 func Open(o Options) (*Watcher, error) {
 	if o.StallAfter <= 0 {
 		o.StallAfter = defaultStallAfter
+	}
+	if o.SaveEvery <= 0 {
+		o.SaveEvery = defaultSaveEvery
 	}
 	o.Detect.Now = o.Now
 	d, err := detect.Load(o.State, o.Detect)
@@ -120,7 +125,7 @@ func (w *Watcher) Round(ctx context.Context) error {
 		return err
 	}
 	w.look(ctx)
-	if w.o.Now().Sub(w.saved) >= saveEvery {
+	if w.o.Now().Sub(w.saved) >= w.o.SaveEvery {
 		w.trySave(ctx)
 	}
 	return nil
@@ -158,7 +163,7 @@ func (w *Watcher) read(ctx context.Context, source int) error {
 		if err := w.judge(ctx, source, &b); err != nil {
 			return err
 		}
-		if w.o.Now().Sub(w.saved) >= saveEvery || len(w.since) >= saveEvents*markSize {
+		if w.o.Now().Sub(w.saved) >= w.o.SaveEvery || len(w.since) >= saveEvents*markSize {
 			w.trySave(ctx)
 		}
 	}
