@@ -139,6 +139,7 @@ func (a *App) Run(ctx context.Context) error {
 	if err := a.detect(gctx, g); err != nil {
 		return err
 	}
+	g.Go(func() error { a.watchSigning(gctx); return nil })
 	g.Go(func() error { return a.ops.Serve(gctx) })
 	// The vault may need keys of the key service for the last requests that it
 	// accepted: the key service stops only when they are answered.

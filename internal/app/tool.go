@@ -24,7 +24,7 @@ type Tool struct {
 // has a signing key of its own beside the node's.
 func OpenTool(ctx context.Context, cfg config.Config, o Options) (*Tool, error) {
 	cfg.Node.Name += "-cli"
-	cfg.Audit.SigningKeyFile = strings.TrimSuffix(cfg.Audit.SigningKeyFile, ".key") + "-cli.key"
+	cfg.Audit.SigningKeyFile = strings.TrimSuffix(cfg.Audit.SigningKeyFile, ".key") + "-cli.key" // a file also if a KMS signs the node's log
 	signer, err := LoadOrMakeSigningKey(cfg, o.Logger)
 	if err != nil {
 		return nil, err

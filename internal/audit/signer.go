@@ -67,6 +67,17 @@ func (s *Signer) Remote() bool {
 	return remote
 }
 
+// Identify asks for the public key if it is elsewhere and was not recorded yet, and
+// records it. Sign does so too.
+func (s *Signer) Identify(ctx context.Context) error {
+	k, remote := s.key.(*remoteKey)
+	if !remote {
+		return nil
+	}
+	_, err := k.known(ctx)
+	return err
+}
+
 // Sign returns the signed checkpoint. An empty Origin is the signer's; another
 // one's is refused. That the checkpoint extends all that were signed before is
 // for the caller: sign the committed head only.
