@@ -59,7 +59,9 @@ var errKeyName = errors.New("a condition key has the form prefix:name, without w
 // compileKey compiles the name of a condition key.
 func compileKey(name string) (condKey, error) {
 	prefix, rest, ok := strings.Cut(name, ":")
-	if !ok || prefix == "" || rest == "" || len(name) > maxKeyName || strings.ContainsAny(prefix, " */?${}") ||
+	host, path, provider := strings.Cut(prefix, "/") // of a provider's URL: oidc.eks.us-east-1.amazonaws.com/id/EXAMPLE:sub
+	if !ok || prefix == "" || rest == "" || len(name) > maxKeyName || strings.ContainsAny(prefix, " *?${}") ||
+		provider && (path == "" || !strings.Contains(host, ".")) ||
 		strings.ContainsFunc(name, func(r rune) bool { return r < ' ' || r == 0x7f }) {
 		return condKey{}, errKeyName
 	}

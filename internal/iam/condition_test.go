@@ -409,3 +409,17 @@ func TestSpecificationListsConditionKeys(t *testing.T) {
 		t.Errorf("docs/spec/policy.md lists %s, which the code does not know", name)
 	}
 }
+
+// TestConditionKeysWithSlashes: of tags, and of identity providers whose URL has a path.
+func TestConditionKeysWithSlashes(t *testing.T) {
+	t.Parallel()
+	for _, key := range []string{
+		"aws:ResourceTag/Team", "aws:PrincipalTag/cost/center", "aws:RequestTag/Cost Center", "kms:EncryptionContext:a/b", "ec2:ResourceTag/x",
+		"oidc.eks.us-east-1.amazonaws.com/id/EXAMPLE:sub", "token.actions.githubusercontent.com:sub", "sso.example.org/auth/realms/x:aud",
+	} {
+		doc := `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"kms:*","Resource":"*","Condition":{"StringEquals":{"` + key + `":"x"}}}]}`
+		if _, err := iam.ParsePolicy(iam.IdentityPolicy, []byte(doc)); err != nil {
+			t.Errorf("%s: %v", key, err)
+		}
+	}
+}

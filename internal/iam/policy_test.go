@@ -131,6 +131,7 @@ func TestMalformedPolicyNamesThePlace(t *testing.T) {
 		{doc: cond("StringEquals", "username", `"x"`), pointer: "/Statement/Condition/StringEquals/username", want: keyWant},
 		{doc: cond("StringEquals", "aws:", `"x"`), pointer: "/Statement/Condition/StringEquals/aws:", want: keyWant},
 		{doc: cond("StringEquals", "a/b:c", `"x"`), pointer: "/Statement/Condition/StringEquals/a~1b:c", want: keyWant},
+		{doc: cond("StringEquals", "example.com/:sub", `"x"`), pointer: "/Statement/Condition/StringEquals/example.com~1:sub", want: keyWant},
 		{doc: cond("StringEquals", "${aws:username}", `"x"`), pointer: "/Statement/Condition/StringEquals/${aws:username}", want: keyWant},
 		{doc: cond("StringEquals", "aws:username", `[]`), pointer: "/Statement/Condition/StringEquals/aws:username", want: "the list is empty"},
 		{doc: cond("StringEquals", "aws:username", `null`), pointer: "/Statement/Condition/StringEquals/aws:username", want: "must be a string, number or boolean, or a list of them"},
