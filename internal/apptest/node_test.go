@@ -42,6 +42,9 @@ var binary = sync.OnceValues(func() (string, error) {
 })
 
 func TestMain(m *testing.M) {
+	if file := os.Getenv(clockEnv); file != "" {
+		os.Exit(clockedMain(clockFile(file)))
+	}
 	code := m.Run()
 	if path, err := binary(); err == nil {
 		os.RemoveAll(filepath.Dir(path))
@@ -59,6 +62,7 @@ var databases = map[string]func(t *testing.T, dir string) string{
 type installation struct {
 	dir    string
 	config string
+	clock  clockFile // if there is one, nodes are this program on that clock
 }
 
 // install writes a configuration whose tenant is unlocked from the start, because
@@ -108,11 +112,7 @@ type node struct {
 // start runs the node and waits until it says where it listens.
 func (in *installation) start(t *testing.T) *node {
 	t.Helper()
-	path, err := binary()
-	if err != nil {
-		t.Fatal(err)
-	}
-	n := &node{cmd: exec.Command(path, "serve", "--config", in.config), log: &bytes.Buffer{}, exited: make(chan error, 1)}
+	n := &node{cmd: in.command(t, "serve", "--config", in.config), log: &bytes.Buffer{}, exited: make(chan error, 1)}
 	pipe, err := n.cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -190,15 +190,30 @@ func (n *node) call(ctx context.Context, client *http.Client, id, path, body str
 	return res.StatusCode, answer
 }
 
-// run runs a command of the binary on the installation and returns its output.
-func (in *installation) run(t *testing.T, args ...string) []byte {
+// command is a command of cardea.
+func (in *installation) command(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
+	if in.clock != "" {
+		path, err := os.Executable()
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.Command(path, args...)
+		cmd.Env = append(os.Environ(), clockEnv+"="+string(in.clock))
+		return cmd
+	}
 	path, err := binary()
 	if err != nil {
 		t.Fatal(err)
 	}
+	return exec.Command(path, args...)
+}
+
+// run runs a command of the binary on the installation and returns its output.
+func (in *installation) run(t *testing.T, args ...string) []byte {
+	t.Helper()
 	var stdout, stderr bytes.Buffer
-	cmd := exec.Command(path, args...)
+	cmd := in.command(t, args...)
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); err != nil {
 		t.Fatalf("cardea %s: %v\n%s%s", strings.Join(args, " "), err, stdout.Bytes(), stderr.Bytes())

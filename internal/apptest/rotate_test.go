@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -146,6 +147,8 @@ type fleet struct {
 	urls []string // nodes
 	dies bool     // no answer is no finding: nodes are killed
 
+	answered atomic.Int64
+
 	mu    sync.Mutex // guards below
 	cards map[string]string
 	wrong []string
@@ -182,6 +185,7 @@ func (f *fleet) ask(ctx context.Context, client *http.Client, path, body string)
 	if err != nil {
 		return 0, nil
 	}
+	f.answered.Add(1)
 	return res.StatusCode, answer
 }
 
