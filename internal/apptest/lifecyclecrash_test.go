@@ -34,6 +34,7 @@ type deadly struct {
 
 	mu   sync.Mutex // guards below
 	left int        // changes until the kill; 0 is never
+	at   string     // or the operation to kill at
 	cmd  *exec.Cmd
 	did  []string // operations that change something
 }
@@ -41,7 +42,7 @@ type deadly struct {
 // reads says whether an operation changes nothing. What a user does with a key changes
 // nothing, either, but the state that the command keeps.
 func reads(operation string) bool {
-	for _, p := range []string{"List", "Get", "Describe"} {
+	for _, p := range []string{"List", "Get", "Describe", "Status", "Keys", "Plan", "Job"} {
 		if strings.HasPrefix(operation, p) {
 			return true
 		}
@@ -82,7 +83,7 @@ func (d *deadly) handler(to http.Handler, operation func(*http.Request) string) 
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		d.did = append(d.did, op)
-		if d.left--; d.left == 0 {
+		if d.left--; d.left == 0 || op == d.at {
 			if err := d.cmd.Process.Kill(); err == nil {
 				return
 			}
@@ -117,6 +118,12 @@ var errWasKilled = errors.New("killed")
 // returns what it printed and its exit status.
 func (d *deadly) run(t *testing.T, n int, env []string, args ...string) (out string, err error) {
 	t.Helper()
+	return d.runUntil(t, n, "", env, args...)
+}
+
+// runUntil is run with a kill also at an operation.
+func (d *deadly) runUntil(t *testing.T, n int, at string, env []string, args ...string) (out string, err error) {
+	t.Helper()
 	path, err := binary()
 	if err != nil {
 		t.Fatal(err)
@@ -125,7 +132,7 @@ func (d *deadly) run(t *testing.T, n int, env []string, args ...string) (out str
 	cmd := exec.Command(path, args...)
 	cmd.Env, cmd.Stdout, cmd.Stderr = append(os.Environ(), env...), &text, &text
 	d.mu.Lock()
-	d.left, d.cmd, d.did = n, cmd, nil
+	d.left, d.at, d.cmd, d.did = n, at, cmd, nil
 	err = cmd.Start()
 	d.mu.Unlock()
 	if err != nil {
@@ -385,7 +392,7 @@ func (in *installation) explained(t *testing.T, op string) {
 		}
 		counts[e.Entry.Result]++
 	}
-	ended := counts["applied"] + counts["rotated"]
+	ended := counts["applied"] + counts["rotated"] + counts["answered"] + counts["retired"]
 	if counts["begun"] <= ended || ended == 0 {
 		t.Errorf("entries of %s: %v: those that were killed are not told", op, counts)
 	}
