@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
+	"cardea/internal/collect"
 	"cardea/internal/detect"
 	"cardea/internal/httpd"
 	"cardea/internal/iam"
@@ -143,6 +144,16 @@ func (w *watched) Collect(to chan<- prometheus.Metric) {
 		return
 	}
 	watch.CollectTroubles(to, w.name, troubles)
+}
+
+// status is that of the source, the zero Status while nobody watches it.
+func (w *watched) status() collect.Status {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.watcher == nil {
+		return collect.Status{}
+	}
+	return w.watcher.Status()
 }
 
 func (w *watched) messages() []string {

@@ -1,6 +1,7 @@
 package awstest
 
 import (
+	"bytes"
 	"encoding/json"
 	"encoding/xml"
 	"fmt"
@@ -79,6 +80,16 @@ func (c *Cloud) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		io.WriteString(w, c.Keys)
 	case r.URL.Query().Get("list-type") == "2":
 		c.list(w, r)
+	case r.Method == http.MethodPut:
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		if strings.Contains(r.Header.Get("Content-Encoding"), "aws-chunked") {
+			body = unchunked(body)
+		}
+		c.Objects[strings.TrimPrefix(r.URL.Path, "/"+Bucket+"/")] = string(body)
 	default:
 		name := strings.TrimPrefix(r.URL.Path, "/"+Bucket+"/")
 		o, there := c.Objects[name]
@@ -96,6 +107,32 @@ func (c *Cloud) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		io.WriteString(w, o)
 	}
+}
+
+// unchunked undoes the framing of signed uploads.
+func unchunked(body []byte) (out []byte) {
+	for {
+		line, rest, _ := bytes.Cut(body, []byte("\r\n"))
+		digits, _, _ := bytes.Cut(line, []byte(";"))
+		size, err := strconv.ParseInt(string(digits), 16, 32)
+		if err != nil || size == 0 || int(size)+2 > len(rest) {
+			return out
+		}
+		out, body = append(out, rest[:size]...), rest[size+2:]
+	}
+}
+
+// All are the objects whose names begin with a prefix, by name.
+func (c *Cloud) All(prefix string) map[string]string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	all := map[string]string{}
+	for name, content := range c.Objects {
+		if strings.HasPrefix(name, prefix) {
+			all[name] = content
+		}
+	}
+	return all
 }
 
 type listing struct {
