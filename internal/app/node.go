@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"os"
 	"sync"
 	"time"
 
@@ -73,11 +74,15 @@ func newNode(ctx context.Context, name string, cfg config.Config, o Options, met
 	metrics = prometheus.WrapRegistererWith(prometheus.Labels{"part": name}, metrics)
 	n.metrics = metrics
 	var err error
+	hasServed := isFile(cfg.Audit.SigningKeyFile) || isFile(cfg.Audit.Signer.PublicKeyFile) // or tried to
 	if err = n.openSigner(ctx, cfg, o); err != nil {
 		return n, err
 	}
 	if n.store, err = OpenStore(ctx, cfg, StoreOptions{Logger: n.log, Now: n.now, Metrics: metrics, Signer: n.signer}); err != nil {
 		return n, err
+	}
+	if hasServed {
+		n.warnOfLostLog(ctx)
 	}
 	n.gate = &vault.Gate{Node: cfg.Node.Name, Log: n.store, Tenants: vault.NewTenants(), Now: n.now, Logger: n.log}
 	n.ceremonies = vault.NewCeremonies(n.gate, n.store)
@@ -96,6 +101,20 @@ func newNode(ctx context.Context, name string, cfg config.Config, o Options, met
 		return n, err
 	}
 	return n, n.applyTenants(ctx, cfg)
+}
+
+// warnOfLostLog tells of a database that has no audit log of a node which has a key to
+// sign it: a log that is begun anew is whole by itself.
+func (n *Node) warnOfLostLog(ctx context.Context) {
+	if h, err := n.store.Head(ctx, n.signer.Origin()); err == nil && h.Size == 0 {
+		n.log.WarnContext(ctx, "the audit log is empty, but its signing key is not new: unless this node has never served, its database was lost or replaced",
+			slog.String("log", n.signer.Origin()), slog.String("part", n.name))
+	}
+}
+
+func isFile(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular()
 }
 
 func (n *Node) buildAPI(cfg config.Config, metrics prometheus.Registerer) error {
