@@ -67,6 +67,11 @@ func (d *Detect) derive(dataDir string) {
 	if d.StateDir == "" {
 		d.StateDir = filepath.Join(dataDir, "detect")
 	}
+	for i := range d.Source {
+		if s := &d.Source[i]; len(s.Buckets) == 0 {
+			s.Buckets = nil // so that no list is the same as an empty one
+		}
+	}
 }
 
 // detectSourceKeys are the keys that only some types have.
