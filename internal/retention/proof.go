@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"slices"
@@ -74,19 +73,26 @@ func prove(ctx context.Context, src audit.Source, origin string, p Proof) (Proof
 	if size == 0 {
 		return Proof{}, fmt.Errorf("entry %d of %s: %w", p.Seq, origin, ErrUnsigned)
 	}
-	subtrees := path(p.Seq, 0, size)
+	var err error
+	p.Hashes, err = roots(ctx, src, origin, path(p.Seq, 0, size), size)
+	return p, err
+}
+
+// roots are those of subtrees that do not overlap, from one reading of the log's first
+// size entries.
+func roots(ctx context.Context, src audit.Source, origin string, subtrees []*subtree, size int64) ([]tlog.Hash, error) {
 	order := slices.SortedFunc(slices.Values(subtrees), func(a, b *subtree) int { return cmp.Compare(a.from, b.from) })
 	next := int64(0)
 	for h, err := range audit.Leaves(ctx, src, origin) {
 		if err != nil {
-			return Proof{}, err
+			return nil, err
 		}
 		for len(order) > 0 && next >= order[0].to {
 			order = order[1:]
 		}
 		if len(order) > 0 && next >= order[0].from {
 			if err := grow(order[0].tree, h); err != nil {
-				return Proof{}, err
+				return nil, err
 			}
 		}
 		if next++; next >= size {
@@ -94,12 +100,13 @@ func prove(ctx context.Context, src audit.Source, origin string, p Proof) (Proof
 		}
 	}
 	if next < size {
-		return Proof{}, fmt.Errorf("%s: %w: see 'cardea audit verify'", origin, audit.ErrDamaged)
+		return nil, fmt.Errorf("%s: %w: see 'cardea audit verify'", origin, audit.ErrDamaged)
 	}
+	var hashes []tlog.Hash
 	for _, t := range subtrees {
-		p.Hashes = append(p.Hashes, t.tree.Root())
+		hashes = append(hashes, t.tree.Root())
 	}
-	return p, nil
+	return hashes, nil
 }
 
 // subtree is the tree over the entries from from to before to.
@@ -177,11 +184,11 @@ func ParseProof(b []byte) (Proof, error) {
 		return bad("the entry")
 	}
 	for _, line := range lines[3:] {
-		h, err := base64.StdEncoding.Strict().DecodeString(line)
-		if err != nil || len(h) != tlog.HashSize || strings.Contains(line, "\r") {
+		h, err := parseHash(line)
+		if err != nil {
 			return bad("a hash")
 		}
-		p.Hashes = append(p.Hashes, tlog.Hash(h))
+		p.Hashes = append(p.Hashes, h)
 	}
 	return p, nil
 }
