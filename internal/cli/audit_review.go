@@ -173,6 +173,9 @@ func (c auditReviewStartCommand) look(ctx context.Context, p *Process, r *review
 	for _, l := range report.Logs {
 		origins = append(origins, l.Origin)
 	}
+	if _, err := tellAbsent(ctx, p.Stderr, src, origins, r.Day.Start()); err != nil { // verification judges what is missing
+		return err
+	}
 	if err := countEntries(ctx, src, origins, usage, r.Day.Start(), r.Day.End()); err != nil {
 		return err
 	}
@@ -346,6 +349,14 @@ func (c auditReviewListCommand) Run(ctx context.Context, p *Process) (err error)
 	if err != nil {
 		return err
 	}
+	origins, err := src.Logs(ctx)
+	if err != nil {
+		return err
+	}
+	missing, err := tellAbsent(ctx, p.Stderr, src, origins, since)
+	if err != nil {
+		return err
+	}
 	began, err := retention.Began(ctx, src)
 	if err != nil {
 		return err
@@ -362,7 +373,7 @@ func (c auditReviewListCommand) Run(ctx context.Context, p *Process) (err error)
 	if err := c.print(p.Stdout, list, func(w io.Writer) error { return printReviews(w, list) }); err != nil {
 		return err
 	}
-	if list.Missing > 0 || list.Problems > 0 {
+	if list.Missing > 0 || list.Problems > 0 || missing {
 		return errFindings
 	}
 	return nil

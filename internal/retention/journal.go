@@ -96,7 +96,8 @@ func (r *Review) Open() []int {
 type Journal struct {
 	Problems int // entries that could not be read
 
-	reviews map[Day]*Review
+	reviews  map[Day]*Review
+	archived time.Time // reviews of days that ended before may be in an archive only
 }
 
 // ReadJournal reads the journal from the logs of the command line, those whose name
@@ -111,6 +112,13 @@ func ReadJournal(ctx context.Context, src audit.Source) (*Journal, error) {
 	for _, origin := range origins {
 		if !strings.HasSuffix(origin, "-cli") {
 			continue
+		}
+		absent, err := audit.AbsentOf(ctx, src, origin)
+		if err != nil {
+			return nil, err
+		}
+		if p := absent.Pruning; p != nil && p.Last.After(j.archived) {
+			j.archived = p.Last
 		}
 		for n, err := range audit.Entries(ctx, src, origin, 0) {
 			switch {
@@ -138,6 +146,9 @@ func (j *Journal) take(e *audit.Entry) bool {
 	day, err := ParseDay(text)
 	if err != nil {
 		return false
+	}
+	if !day.End().After(j.archived) {
+		return true // what came before it may be missing
 	}
 	r := j.reviews[day]
 	if e.Op == OpReviewStart {
@@ -186,6 +197,7 @@ func (j *Journal) Review(d Day) *Review { return j.reviews[d] }
 // Why something cannot be entered in the journal.
 var (
 	ErrDayNotOver  = errors.New("the day is not over")
+	ErrArchived    = errors.New("the journal of that time was archived")
 	ErrNotBegun    = errors.New("no review of the day was begun")
 	ErrBegun       = errors.New("the day's review was begun already")
 	ErrClosed      = errors.New("the day's review is closed")
@@ -201,6 +213,8 @@ func (j *Journal) MayStart(d Day, now time.Time) error {
 	switch {
 	case now.Before(d.End()):
 		return fmt.Errorf("review of %s: %w before %s", d, ErrDayNotOver, d.End().Format(time.RFC3339))
+	case !d.End().After(j.archived):
+		return fmt.Errorf("review of %s: %w", d, ErrArchived)
 	case j.reviews[d] != nil:
 		return fmt.Errorf("review of %s: %w", d, ErrBegun)
 	}
@@ -211,6 +225,8 @@ func (j *Journal) MayStart(d Day, now time.Time) error {
 func (j *Journal) under(d Day) (*Review, error) {
 	r := j.reviews[d]
 	switch {
+	case !d.End().After(j.archived):
+		return nil, fmt.Errorf("review of %s: %w", d, ErrArchived)
 	case r == nil:
 		return nil, fmt.Errorf("review of %s: %w", d, ErrNotBegun)
 	case !r.Closed.IsZero():
@@ -293,9 +309,13 @@ type DayStatus struct {
 	Review *Review `json:"review,omitempty"`
 }
 
-// Days tells of each day that is over, from the one that holds since.
+// Days tells of each day that is over, from the one that holds since, or from where
+// the journal that is not archived begins.
 func (j *Journal) Days(since, now time.Time) []DayStatus {
 	var days []DayStatus
+	if since.Before(j.archived) {
+		since = j.archived
+	}
 	for d := DayOf(since); !d.End().After(now); d = DayOf(d.End()) {
 		s := DayStatus{Day: d, Review: j.reviews[d]}
 		switch r := s.Review; {

@@ -278,6 +278,9 @@ func (p *pump) passLog(ctx context.Context, src audit.Source, origin string, all
 		return false, nil
 	}
 	delete(p.waiting, origin)
+	if c.absent != "" {
+		p.d.o.Logger.InfoContext(ctx, "delivery begins after the log's beginning", slog.String("delivery", p.r.Name), slog.String("what", c.absent))
+	}
 	for _, hole := range c.holes {
 		p.d.raise(ctx, Finding{Check: CheckIntegrity, Subject: origin, Since: p.d.o.Now(), Message: hole, Next: "keep the database as it is, and see what 'cardea audit verify' finds"})
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"cardea/internal/audit"
 )
@@ -25,6 +26,7 @@ type chunk struct {
 	leaves []hash   // of all entries from the position on, those left out too
 	end    int64    // position after it
 	holes  []string // what is not as it should be
+	absent string   // what was archived and pruned before the delivery began
 	blind  bool     // entries are missing, so that the tree is not known any more
 }
 
@@ -39,8 +41,9 @@ func readLog(ctx context.Context, src audit.Source, origin string, from, size in
 			break
 		}
 		if seg.First > c.end {
-			c.holes = append(c.holes, fmt.Sprintf("entries %d to %d of %s are missing", c.end, seg.First-1, origin))
-			c.end, c.blind = seg.First, true
+			if err := c.pass(ctx, src, origin, from, seg.First); err != nil {
+				return nil, err
+			}
 		}
 		lines, err := audit.SplitSegment(seg.Body, seg.Count)
 		if err != nil {
@@ -72,9 +75,32 @@ func readLog(ctx context.Context, src audit.Source, origin string, from, size in
 		}
 	}
 	if len(c.leaves) == 0 && c.end == from && from < size {
+		if a, err := audit.AbsentOf(ctx, src, origin); err != nil || a.Pruning != nil && a.Before >= size {
+			return c, errors.Join(err, c.pass(ctx, src, origin, from, size)) // all of it was pruned
+		}
 		return c, fmt.Errorf("%w: %s has %d entries, but those from %d on cannot be found", errCut, origin, size, from)
 	}
 	return c, nil
+}
+
+// pass passes over entries that are not there. A delivery that has just begun gets
+// none that were pruned before; nothing that it has to deliver is pruned.
+func (c *chunk) pass(ctx context.Context, src audit.Source, origin string, from, to int64) error {
+	a, err := audit.AbsentOf(ctx, src, origin)
+	if err != nil {
+		return err
+	}
+	what := fmt.Sprintf("entries %d to %d of %s", c.end, to-1, origin)
+	switch {
+	case a.Pruning == nil || to > a.Before:
+		c.holes = append(c.holes, what+" are missing")
+	case from > 0:
+		c.holes = append(c.holes, what+" were pruned before they were delivered: they are in the archive of "+a.Pruning.Time.Format(time.DateOnly))
+	default:
+		c.absent = what + " were archived on " + a.Pruning.Time.Format(time.DateOnly) + " and pruned before this delivery began, which does not get them"
+	}
+	c.end, c.blind = to, true
+	return nil
 }
 
 // errCut says that entries are missing at the end of a log.
