@@ -27,13 +27,12 @@ import (
 // tenant is the tenant of every node in these tests.
 const tenant = "acme"
 
+// binaryDir is a folder for as long as the tests run.
+var binaryDir string
+
 // binary builds cardea once for all tests of the package.
 var binary = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "cardea-apptest-")
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(dir, "cardea")
+	path := filepath.Join(binaryDir, "cardea")
 	out, err := exec.Command("go", "build", "-o", path, "cardea/cmd/cardea").CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("go build: %w\n%s", err, out)
@@ -45,10 +44,13 @@ func TestMain(m *testing.M) {
 	if file := os.Getenv(clockEnv); file != "" {
 		os.Exit(clockedMain(clockFile(file)))
 	}
-	code := m.Run()
-	if path, err := binary(); err == nil {
-		os.RemoveAll(filepath.Dir(path))
+	var err error
+	if binaryDir, err = os.MkdirTemp("", "cardea-apptest-"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
 	}
+	code := m.Run()
+	os.RemoveAll(binaryDir)
 	os.Exit(code)
 }
 
