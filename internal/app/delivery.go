@@ -250,6 +250,9 @@ func (a *App) buildDelivery(ctx context.Context, cfg config.Config, o Options) e
 // deliver delivers until ctx ends, in a goroutine of g. That logs are read, and for
 // whom, is itself an entry (PCI DSS 10.2.1.3): once, not for each reading.
 func (a *App) deliver(ctx context.Context, g *errgroup.Group) error {
+	if err := a.guardDeliveries(ctx); err != nil {
+		return err
+	}
 	if a.delivery == nil {
 		return nil
 	}

@@ -27,8 +27,11 @@ func TestEveryOperationIsKnownToDelivery(t *testing.T) {
 	for _, op := range vault.Operations() {
 		names = append(names, op.Name)
 	}
-	for _, op := range append(kms.Operations(), kms.OpReEncryptFrom, kms.OpReEncryptTo, kms.OpRotateKey, kms.OpDeleteKey, kms.OpDeleteKeyMaterial, kms.OpSynchronizeKey, kms.OpFinishConnection) {
+	for _, op := range append(kms.Operations(), kms.OpReEncryptFrom, kms.OpReEncryptTo, kms.OpRotateKey, kms.OpDeleteKey, kms.OpDeleteKeyMaterial, kms.OpSynchronizeKey, kms.OpFinishConnection, kms.OpDepositApproval, kms.OpListApprovals) {
 		names = append(names, op.Code)
+	}
+	for _, op := range []*vault.Operation{OpApprovalAsk, OpApprovalApprove, OpCeremonyGenerate, OpCeremonyImport, OpAuditDisable} {
+		names = append(names, op.Name)
 	}
 	for _, op := range identity.Operations() {
 		if op != identity.OpUnknown {

@@ -130,6 +130,8 @@ type Audit struct {
 	Signer   AuditSigner `toml:"signer"` // in place of SigningKeyFile
 	Delivery []Delivery  `toml:"delivery"`
 	Publish  Publish     `toml:"publish"`
+
+	DualControl AuditDualControl `toml:"dual_control"`
 }
 
 // Log is the operator's log, which is not the audit log.

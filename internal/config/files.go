@@ -59,6 +59,8 @@ func (c *Config) readSecretFiles() {
 		c.checkFile(d.key+".client_certificate_file", d.ClientCertificateFile, false)
 		c.checkFile(d.key+".client_private_key_file", d.ClientPrivateKeyFile, true)
 	}
+	c.checkFile("audit.dual_control.register", c.Audit.DualControl.Register, false)
+	c.checkFile("audit.dual_control.approval", c.Audit.DualControl.Approval, false)
 	c.checkFile("key_service.dual_control.register", c.KeyService.DualControl.Register, false)
 	c.checkFile("key_service.root_token.library", c.KeyService.RootToken.Library, false)
 	for _, id := range sortedKeys(c.KeyService.Clusters) {

@@ -144,7 +144,7 @@ func (c *call) approveAs(k *live, operation string, params map[string]string) er
 			continue
 		}
 		c.unapproved, c.spend = false, spending{k.KeyRef, a.ID}
-		c.entry.Detail += "; " + got.words()
+		c.entry.Detail += "; " + got.Words()
 		return nil
 	}
 	switch {
@@ -169,9 +169,9 @@ func (w *Wanted) words() string {
 	return w.Operation + " of " + w.Target + " with {" + strings.Join(params, ", ") + "}"
 }
 
-// words tell who approved. After a slash the log lets an id stand, whatever its
+// Words tell who approved, for the log. After a slash the log lets an id stand, whatever its
 // digits look like.
-func (a *Approved) words() string {
+func (a *Approved) Words() string {
 	return fmt.Sprintf("approval/%s, asked by %s, approved by %s, register %.16s", a.ID, a.Requester, strings.Join(a.Approvers, ", "), a.Register)
 }
 

@@ -83,7 +83,7 @@ func (s *Service) DepositApproval(ctx context.Context, who Caller, in *DepositAp
 			return refuse(CodeValidation, "The approval is not good: "+err.Error())
 		}
 		*out = a.view()
-		c.entry.Detail = a.words()
+		c.entry.Detail = a.Words()
 		return c.updateKey(ctx, k, func(_ context.Context, _ Tx, k *Key) error { return k.deposit(a, in.Note, c.at) })
 	})
 }

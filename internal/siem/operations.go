@@ -81,15 +81,15 @@ func lookup(op string) operation {
 	case "kms.create_key", "kms.create_alias", "kms.replicate_key", "kms.create_custom_key_store", "key.create",
 		"custodian.init", "sts.assume_role", "sts.get_session_token":
 		return known(ActivityCreate, admin)
-	case "kms.create_grant", "kms.import_key_material":
+	case "kms.create_grant", "kms.import_key_material", "ceremony.generate", "ceremony.import":
 		return known(ActivityCreate, sensitive)
 	case "kms.enable_key", "kms.cancel_key_deletion", "kms.update_key_description", "kms.update_alias", "kms.tag_resource",
 		"kms.untag_resource", "kms.enable_key_rotation", "kms.rotate_key_on_demand", "kms.update_primary_region",
 		"kms.update_custom_key_store", "kms.connect_custom_key_store", "kms.finish_connecting_custom_key_store",
 		"kms.rotate_key", "kms.synchronize_multi_region_key", "custodian.part", "custodian.unlock", "custodian.lock", "tenants.load",
-		"key.job", "key.reencrypt", "key.rewrap", "key.rotate", "tenant.resume", "kms.deposit_approval":
+		"key.job", "key.reencrypt", "key.rewrap", "key.rotate", "tenant.resume", "kms.deposit_approval", "approval.ask", "approval.approve":
 		return known(ActivityUpdate, admin)
-	case "kms.disable_key", "kms.put_key_policy", "kms.disable_key_rotation", "kms.disconnect_custom_key_store", "custodian.rekey", "tenant.suspend":
+	case "kms.disable_key", "kms.put_key_policy", "kms.disable_key_rotation", "kms.disconnect_custom_key_store", "custodian.rekey", "tenant.suspend", "audit.disable":
 		return known(ActivityUpdate, sensitive)
 	case "kms.retire_grant", "kms.revoke_grant", "kms.delete_alias":
 		return known(ActivityDelete, admin)
