@@ -47,6 +47,9 @@ func (f trailFlags) places() ([]collect.Place, error) {
 		}
 		list = append(list, p)
 	}
+	if !f.Digests && len(f.PublicKeys) > 0 {
+		return nil, usageError{errors.New("--public-keys has no effect without --digests")}
+	}
 	if f.Digests && len(list) == 0 {
 		return nil, usageError{errors.New("--digests: name a trail by --from; our own logs are verified by 'cardea audit verify'")}
 	}
@@ -55,12 +58,10 @@ func (f trailFlags) places() ([]collect.Place, error) {
 
 // keys are the public keys of digests, nil for those that AWS gives.
 func (f trailFlags) keys(p *Process) (cloudtrail.Keys, error) {
-	switch {
-	case !f.Digests && len(f.PublicKeys) > 0:
-		return nil, usageError{errors.New("--public-keys has no effect without --digests")}
-	case !f.Digests:
+	if !f.Digests {
 		return nil, nil
-	case len(f.PublicKeys) == 0:
+	}
+	if len(f.PublicKeys) == 0 {
 		fmt.Fprintln(p.Stderr, "asking AWS for the public keys; give them by --public-keys to verify offline")
 		return nil, nil
 	}
