@@ -247,12 +247,14 @@ func stepsText(steps []lifecycle.Step) string {
 type lifecycleStatusCommand struct {
 	policyFile
 	output
-	HTML string `name:"html" type:"path" placeholder:"FILE" help:"Write the status as a web page, one file, too."`
+	Vault vaultFlags `embed:""`
+	HTML  string     `name:"html" type:"path" placeholder:"FILE" help:"Write the status as a web page, one file, too."`
 }
 
 // Help implements kong.HelpProvider.
 func (lifecycleStatusCommand) Help() string {
-	return "Examples:\n  cardea lifecycle status --file key-lifecycle.yaml\n  cardea lifecycle status --file key-lifecycle.yaml --html keys.html --output json\n\nExit status 3 if there is a finding."
+	return "Examples:\n  cardea lifecycle status --file key-lifecycle.yaml\n  cardea lifecycle status --file key-lifecycle.yaml --html keys.html --output json\n  cardea lifecycle status --file key-lifecycle.yaml --config cardea.toml\n\n" +
+		"With --config or --data-dir of a running vault it also tells how many records are under each key. Exit status 3 if there is a finding."
 }
 
 func (c lifecycleStatusCommand) Run(ctx context.Context, p *Process) error {
@@ -265,6 +267,13 @@ func (c lifecycleStatusCommand) Run(ctx context.Context, p *Process) error {
 		return err
 	}
 	s := policy.Status(inv, p.Now())
+	if len(c.Vault.Config) > 0 || c.Vault.DataDir != "" {
+		under, err := c.records(ctx, p)
+		if err != nil {
+			return err
+		}
+		s.AddRecords(under)
+	}
 	if c.HTML != "" {
 		var page strings.Builder
 		if err := s.HTML(&page); err != nil {
@@ -277,11 +286,15 @@ func (c lifecycleStatusCommand) Run(ctx context.Context, p *Process) error {
 	err = c.print(p.Stdout, s, func(w io.Writer) error {
 		var rows [][]string
 		for _, k := range s.Keys {
+			records := ""
+			if k.Records != nil {
+				records = strconv.FormatInt(*k.Records, 10)
+			}
 			rows = append(rows, []string{
-				k.Class, k.KeyID, k.State, k.Spec, strconv.Itoa(k.AgeDays) + "d", k.Rotation, day(k.Next), strconv.Itoa(k.LeftDays) + "d", k.LastUse, strconv.Itoa(len(k.Findings)),
+				k.Class, k.KeyID, k.State, k.Spec, strconv.Itoa(k.AgeDays) + "d", k.Rotation, day(k.Next), strconv.Itoa(k.LeftDays) + "d", k.LastUse, records, strconv.Itoa(len(k.Findings)),
 			})
 		}
-		if err := table(w, "no key", []string{"CLASS", "KEY", "STATE", "SPEC", "AGE", "ROTATION", "NEXT", "LEFT", "LAST USE", "FINDINGS"}, rows); err != nil {
+		if err := table(w, "no key", []string{"CLASS", "KEY", "STATE", "SPEC", "AGE", "ROTATION", "NEXT", "LEFT", "LAST USE", "RECORDS", "FINDINGS"}, rows); err != nil {
 			return err
 		}
 		for _, k := range s.Keys {
@@ -289,12 +302,33 @@ func (c lifecycleStatusCommand) Run(ctx context.Context, p *Process) error {
 				fmt.Fprintf(w, "%s %s: %s\n", k.Class, printable(k.KeyID), printable(f))
 			}
 		}
-		return nil
+		return unreadText(w, s.Unread)
 	})
 	if err == nil && s.Findings > 0 {
 		err = errFindings
 	}
 	return err
+}
+
+// records counts the records of a vault by the key that they are under.
+func (c lifecycleStatusCommand) records(ctx context.Context, p *Process) (map[string]int64, error) {
+	v, err := c.Vault.connect(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	under := map[string]int64{}
+	for _, tenant := range v.status.Tenants {
+		keys, err := v.keys(ctx, vault.KeyQuery{Tenant: tenant, Count: true})
+		if err != nil {
+			return nil, err
+		}
+		for _, k := range keys {
+			if k.Purpose == vault.PurposeRecord || k.Purpose == vault.PurposeDirect {
+				under[k.KMSKey] += k.Records
+			}
+		}
+	}
+	return under, nil
 }
 
 type lifecycleBaselineCommand struct {

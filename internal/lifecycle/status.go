@@ -41,6 +41,8 @@ type KeyStatus struct {
 	Next        time.Time `json:"next_rotation,omitzero"` // the key service's, or the end of the cryptoperiod
 	LeftDays    int       `json:"cryptoperiod_left_days"` // negative: over
 	LastUse     string    `json:"last_use"`               // a time, never, or unknown
+	Records     *int64    `json:"records,omitempty"`      // of the vault, under it; not told unless the vault was asked
+	ValidTo     time.Time `json:"valid_to,omitzero"`      // of imported material
 	Deletion    time.Time `json:"deletion,omitzero"`
 	Findings    []string  `json:"findings"`
 }
@@ -50,12 +52,13 @@ type KeyStatus struct {
 type Status struct {
 	At       time.Time   `json:"at"`
 	Keys     []KeyStatus `json:"keys"`
+	Unread   []string    `json:"unread"` // keys that may be of the policy, each a finding
 	Findings int         `json:"findings"`
 }
 
 // Status judges what there is against the policy.
 func (p *Policy) Status(inv *Inventory, now time.Time) *Status {
-	s := &Status{At: now.UTC().Truncate(time.Second)}
+	s := &Status{At: now.UTC().Truncate(time.Second), Unread: append([]string{}, inv.Unread...), Findings: len(inv.Unread)}
 	shown := map[*Key]bool{}
 	for _, name := range slices.Sorted(maps.Keys(p.Keys)) {
 		c := p.Keys[name]
@@ -85,13 +88,29 @@ func (p *Policy) Status(inv *Inventory, now time.Time) *Status {
 	return s
 }
 
+// AddRecords tells how many records of a vault are under each key, by key as the vault
+// names it: an ARN or an id.
+func (s *Status) AddRecords(under map[string]int64) {
+	for i := range s.Keys {
+		v := &s.Keys[i]
+		if v.KeyID == "" {
+			continue
+		}
+		n := under[v.ARN] + under[v.KeyID]
+		if v.Records = &n; n > 0 && v.Rotation == rotationReplaced {
+			v.Findings = append(v.Findings, fmt.Sprintf("it was replaced, and %d records are still under it: 'cardea keys rotate --key-id %s' goes on", n, v.KeyID))
+			s.Findings++
+		}
+	}
+}
+
 func days(d time.Duration) int { return int(d / (24 * time.Hour)) }
 
 // facts are what needs no policy.
 func facts(k *Key, now time.Time) KeyStatus {
 	v := KeyStatus{
 		Class: k.Class, KeyID: k.ID, ARN: k.ARN, Spec: k.Spec, Origin: k.Origin, State: string(k.State), Created: k.Created,
-		AgeDays: days(now.Sub(k.Turned())), Next: k.NextRotation, Deletion: k.Deletion, LastUse: "unknown", Rotation: "by hand",
+		AgeDays: days(now.Sub(k.Turned())), Next: k.NextRotation, ValidTo: k.ValidTo, Deletion: k.Deletion, LastUse: "unknown", Rotation: "by hand",
 	}
 	if len(k.Aliases) > 0 {
 		v.Alias = k.Aliases[0]
@@ -130,10 +149,16 @@ func (c *Class) judge(k *Key, now time.Time) KeyStatus {
 		find("automatic rotation is off, the policy wants every %s: 'cardea lifecycle apply'", c.Rotation)
 	case k.Rotates && !k.rotatesEvery(c.Rotation):
 		find("automatic rotation is every %s, the policy wants every %s: 'cardea lifecycle apply'", k.Period, c.Rotation)
+	case k.Rotates && !k.NextRotation.IsZero() && now.Sub(k.NextRotation) > Late:
+		find("its rotation of %s was not done: ask AWS support, and rotate it by 'cardea keys rotate --key-id %s'", k.NextRotation.Format(time.DateOnly), k.ID)
 	case k.Rotates && now.Sub(k.Turned()) > c.Rotation.Duration()+Late:
 		find("no rotation since %s, though it is to rotate every %s: the list of rotations has none", k.Turned().Format(time.DateOnly), c.Rotation)
 	}
-	if k.State != types.KeyStateEnabled {
+	switch k.State {
+	case types.KeyStateEnabled:
+	case types.KeyStatePendingImport:
+		find("it has no material, or what it had expired: import it by 'cardea ceremony import --key-id %s'", k.ID)
+	default:
 		find("its state is %s", k.State)
 	}
 	if len(k.Aliases) == 0 {
@@ -154,6 +179,9 @@ func (c *Class) judge(k *Key, now time.Time) KeyStatus {
 	return v
 }
 
+// rotationReplaced is what is said of the rotation of keys that others took the place of.
+const rotationReplaced = "replaced"
+
 // judgeOld judges a key that was replaced, is to be destroyed, or is in no policy.
 func (p *Policy) judgeOld(k *Key, now time.Time) KeyStatus {
 	v := facts(k, now)
@@ -167,7 +195,7 @@ func (p *Policy) judgeOld(k *Key, now time.Time) KeyStatus {
 	}
 	v.Service, v.Environment = c.Service, c.Environment
 	end := k.Created.Add(c.Cryptoperiod.Recipient.Duration())
-	v.LeftDays, v.Rotation = days(end.Sub(now)), "replaced"
+	v.LeftDays, v.Rotation = days(end.Sub(now)), rotationReplaced
 	if k.ReplacedBy != "" && k.State == types.KeyStateEnabled {
 		v.Findings = append(v.Findings, "it was replaced by "+k.ReplacedBy+" and is still enabled: a replaced key must not protect anything again (PCI DSS 3.7.5)")
 	}

@@ -2,6 +2,7 @@ package lifecycle
 
 import (
 	"bytes"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -42,6 +43,11 @@ func TestStatusFindsWhatIsWrong(t *testing.T) {
 		"rotation off":           {func(k *Key) { k.Rotates = false }, nil, "automatic rotation is off, the policy wants every 90d"},
 		"another period":         {func(k *Key) { k.Period = 365 }, nil, "automatic rotation is every 365d, the policy wants every 90d"},
 		"on but not done":        {func(k *Key) { k.Rotations = nil }, nil, "no rotation since 2026-07-24, though it is to rotate every 90d: the list of rotations has none"},
+		"schedule passed":        {func(k *Key) { k.NextRotation = ago(3) }, nil, "its rotation of 2026-10-29 was not done: ask AWS support, and rotate it by 'cardea keys rotate --key-id k1'"},
+		"schedule just passed":   {func(k *Key) { k.NextRotation = ago(1) }, nil, ""},
+		"period not told":        {func(k *Key) { k.Period = 0 }, nil, ""},
+		"not told and not done":  {func(k *Key) { k.Period, k.Rotations = 0, nil }, nil, "no rotation since 2026-07-24"},
+		"no material":            {func(k *Key) { k.Rotates, k.State = false, types.KeyStatePendingImport }, []string{"rotation: 90d", "origin: EXTERNAL"}, "it has no material, or what it had expired: import it by 'cardea ceremony import --key-id k1'"},
 		"not late yet":           {func(k *Key) { k.Rotations = []time.Time{ago(91)} }, nil, ""},
 		"over":                   {func(k *Key) { k.Created, k.Rotations = ago(400), nil }, nil, "its cryptoperiod of 365d is over since 2026-09-27"},
 		"disabled":               {func(k *Key) { k.State = types.KeyStateDisabled }, nil, "its state is Disabled"},
@@ -74,6 +80,49 @@ func TestStatusFindsWhatIsWrong(t *testing.T) {
 		if got := strings.Join(all, "; "); (c.want == "") != (got == "") || !strings.Contains(got, c.want) {
 			t.Errorf("%s: got %q, want %q", name, got, c.want)
 		}
+	}
+}
+
+func TestStatusTellsRecordsAndWhatMayNotBeRead(t *testing.T) {
+	t.Parallel()
+	p, err := ParsePolicy([]byte(one))
+	if err != nil {
+		t.Fatal(err)
+	}
+	k, old := good(t, p.Keys["rds-prod"]), good(t, p.Keys["rds-prod"])
+	old.ID, old.ARN, old.ReplacedBy, old.State = "k0", "arn:aws:kms:us-east-1:111122223333:key/k0", "k1", types.KeyStateDisabled
+	s := p.Status(&Inventory{Keys: []*Key{k, old}, Unread: []string{"k9"}}, at)
+	if s.Findings != 1 || len(s.Unread) != 1 {
+		t.Errorf("%+v", s)
+	}
+	s.AddRecords(map[string]int64{k.ARN: 5, "k0": 2})
+	if *s.Keys[0].Records != 5 || *s.Keys[1].Records != 2 || s.Findings != 2 || !strings.Contains(strings.Join(s.Keys[1].Findings, ""), "it was replaced, and 2 records are still under it: 'cardea keys rotate --key-id k0' goes on") {
+		t.Errorf("%+v", s)
+	}
+	var b bytes.Buffer
+	if err := s.HTML(&b); err != nil || !strings.Contains(b.String(), "their tags may not be read: <code>k9</code>") || !strings.Contains(b.String(), `<td class="n">5</td>`) {
+		t.Errorf("%s, %v", b.String(), err)
+	}
+}
+
+func TestPlanDoesNotMakeAKeyThatMayBeThere(t *testing.T) {
+	t.Parallel()
+	p, err := ParsePolicy([]byte(one))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, conflicts, err := p.Plan(&Inventory{Unread: []string{"k8", "k9"}})
+	if err != nil || len(conflicts) != 1 || conflicts[0] != "keys.rds-prod: no key was found, but one of those that may not be read could be it: k8, k9: run this as somebody who may list their tags" {
+		t.Errorf("%v, %v", conflicts, err)
+	}
+	k := good(t, p.Keys["rds-prod"])
+	inv := &Inventory{Keys: []*Key{k}, Aliases: map[string]string{k.Aliases[0]: k.ID}, Unread: []string{"k9"}}
+	if steps, conflicts, err := p.Plan(inv); err != nil || len(steps)+len(conflicts) != 0 { // the key that is meant is there
+		t.Errorf("%v, %v, %v", steps, conflicts, err)
+	}
+	drift, err := p.Drift(inv, nil)
+	if err != nil || len(drift) != 1 || drift[0].Key != "k9" || drift[0].What != "key" || drift[0].Want != "readable" {
+		t.Errorf("%v, %v", drift, err)
 	}
 }
 
@@ -133,6 +182,12 @@ func TestDriftFindsEveryChange(t *testing.T) {
 		"tag too many":    {func(k *Key) { k.Tags["x"] = "y" }, "file tags, baseline tags"},
 		"tag gone":        {func(k *Key) { delete(k.Tags, "Environment") }, "file tags, baseline tags"},
 		"rotation":        {func(k *Key) { k.Period = 120 }, "file rotation, baseline rotation"},
+		"period untold":   {func(k *Key) { k.Period = 0 }, "baseline rotation"},
+		"alias gone":      {func(k *Key) { k.Aliases = nil }, "file aliases, baseline aliases"},
+		"tag changed":     {func(k *Key) { k.Tags["Environment"] = "test" }, "file tags, baseline tags"},
+		"rotated":         {func(k *Key) { k.Material = "m2" }, ""}, // by itself, as it is to
+		"imported anew":   {func(k *Key) { k.Rotates, k.Material = false, "m2" }, "file rotation, baseline material, baseline rotation"},
+		"to be destroyed": {func(k *Key) { k.State = types.KeyStatePendingDeletion }, "file key, baseline state"},
 		"rotation off":    {func(k *Key) { k.Rotates = false }, "file rotation, baseline material, baseline rotation"},
 		"disabled":        {func(k *Key) { k.State = types.KeyStateDisabled }, "file state, baseline state"},
 		"another key":     {func(k *Key) { k.ARN += "2" }, "baseline key, baseline key"},
@@ -165,5 +220,14 @@ func TestDriftFindsEveryChange(t *testing.T) {
 		if _, _, err := OpenBaseline([]byte(text), note.VerifierList(v)); err == nil || !strings.Contains(err.Error(), "not a baseline that is signed by the key given") {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+func TestKeyOfAnExternalStoreNeedsItsManager(t *testing.T) {
+	t.Parallel()
+	k := &Key{ARN: "arn:aws:kms:us-east-1:111122223333:key/k1", State: types.KeyStateEnabled, Spec: "SYMMETRIC_DEFAULT", Store: "cks-1", Origin: "EXTERNAL_KEY_STORE"}
+	r := &Rotator{Now: func() time.Time { return at }}
+	if _, err := r.begin(t.Context(), k); !errors.Is(err, ErrNoMaterial) || !strings.Contains(err.Error(), "is in an external key store: have its manager make a new key, and name that by --xks-key-id") {
+		t.Errorf("got %v", err)
 	}
 }
