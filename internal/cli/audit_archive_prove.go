@@ -13,18 +13,30 @@ import (
 
 type auditProveCommand struct {
 	logSource
-	ID  string `arg:"" placeholder:"ENTRY-ID" help:"Id of the entry, as 'cardea audit show --output json' prints it."`
-	Out string `required:"" type:"path" placeholder:"FILE" help:"File for the proof, which must not exist."`
+	ID    string `arg:"" optional:"" placeholder:"ENTRY-ID" help:"Id of the entry, as 'cardea audit show --output json' prints it."`
+	Older string `type:"path" placeholder:"FILE" help:"Signed checkpoint that was kept: prove, instead of an entry, that the log begins with what it signs. Of several in the file the oldest."`
+	Newer string `type:"path" placeholder:"FILE" help:"With --older: signed checkpoint up to which to prove it. Of several in the file the newest; without it the newest that is stored with the log."`
+	Out   string `required:"" type:"path" placeholder:"FILE" help:"File for the proof, which must not exist."`
 }
 
 // Help implements kong.HelpProvider.
 func (auditProveCommand) Help() string {
 	return "Examples:\n  cardea audit prove --config cardea.toml 019c3a52-7d10-7cc0-a0f5-21a1f5a5b1c4 --out entry.proof\n" +
-		"  cardea audit verify --proof entry.proof --public-key audit.pub\n\n" +
-		"The proof has the entry and no other. It is the inclusion proof of RFC 6962 under a signed checkpoint."
+		"  cardea audit verify --proof entry.proof --public-key audit.pub\n" +
+		"  cardea audit prove --config cardea.toml --older kept.notes --origin cardea/vault-1 --out continued.proof\n" +
+		"  cardea audit verify --proof continued.proof --public-key audit.pub\n\n" +
+		"The proof of an entry has the entry and no other: it is the inclusion proof of RFC 6962 under a signed checkpoint.\n" +
+		"With --older it has no entry at all: it is the consistency proof of RFC 6962 between two signed checkpoints,\n" +
+		"which shows that nothing that the older one covers was changed or removed since."
 }
 
 func (c auditProveCommand) Run(ctx context.Context, p *Process) (err error) {
+	switch {
+	case (c.ID == "") == (c.Older == ""):
+		return usageError{errors.New("name the id of an entry, or a checkpoint that was kept by --older")}
+	case c.Newer != "" && c.Older == "":
+		return usageError{errors.New("--newer has no effect without --older")}
+	}
 	src, err := c.open(ctx, p, "prove")
 	if err != nil {
 		return err
@@ -33,6 +45,9 @@ func (c auditProveCommand) Run(ctx context.Context, p *Process) (err error) {
 	origins, err := c.origins(ctx, src)
 	if err != nil {
 		return err
+	}
+	if c.Older != "" {
+		return c.proveConsistency(ctx, p, src, origins)
 	}
 	proof, err := retention.Prove(ctx, src, origins, c.ID)
 	if errors.Is(err, retention.ErrUnsigned) {
@@ -78,18 +93,16 @@ func (c auditVerifyCommand) verifyProof(p *Process) error {
 	if err != nil {
 		return fmt.Errorf("--proof: %w", err)
 	}
+	if retention.IsConsistency(b) {
+		return c.verifyConsistency(p, b, keys)
+	}
 	proof, err := retention.ParseProof(b)
 	if err != nil {
 		return fmt.Errorf("--proof %s: %w", c.Proof, err)
 	}
 	e, cp, err := proof.Check(keys...)
-	switch {
-	case errors.Is(err, retention.ErrWrongProof), errors.Is(err, audit.ErrBadSignature), errors.Is(err, audit.ErrUnknownKey),
-		errors.Is(err, audit.ErrMalformedCheckpoint), errors.Is(err, audit.ErrMalformedEntry):
-		fmt.Fprintf(p.Stderr, "cardea: %s: NOT PROVED: %s\n", c.Proof, printable(err.Error()))
-		return errFindings
-	case err != nil:
-		return err
+	if err != nil {
+		return c.notProved(p, err)
 	}
 	r := proved{Log: cp.Origin, Seq: proof.Seq, Entry: e, Signed: cp.Size, SignedAt: cp.Time}
 	return c.print(p.Stdout, r, func(w io.Writer) error {
@@ -97,4 +110,17 @@ func (c auditVerifyCommand) verifyProof(p *Process) error {
 			e.Op, e.Outcome, e.Who.Type, printable(e.Who.Name), e.Time.Format(time.RFC3339), r.Signed)
 		return err
 	})
+}
+
+// notProved tells why a proof shows nothing.
+func (c auditVerifyCommand) notProved(p *Process, err error) error {
+	for _, wrong := range []error{
+		retention.ErrWrongProof, retention.ErrNotPrefix, audit.ErrBadSignature, audit.ErrUnknownKey, audit.ErrMalformedCheckpoint, audit.ErrMalformedEntry,
+	} {
+		if errors.Is(err, wrong) {
+			fmt.Fprintf(p.Stderr, "cardea: %s: NOT PROVED: %s\n", c.Proof, printable(err.Error()))
+			return errFindings
+		}
+	}
+	return err
 }

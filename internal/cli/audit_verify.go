@@ -23,7 +23,7 @@ type auditVerifyCommand struct {
 	PublicKey     []string `placeholder:"KEY" help:"Public key that signs the checkpoints, or a file of such keys, one a line. Without it the ones beside the node's signing key are used, which proves less."`
 	Checkpoint    []string `type:"path" placeholder:"FILE" help:"Signed checkpoints that were kept elsewhere, one after the other: the log must continue them."`
 	Published     []string `type:"path" placeholder:"DIR" help:"Folder of checkpoints that [audit.publish] published, or a copy of its bucket: the log must continue all of them."`
-	Proof         string   `type:"path" placeholder:"FILE" xor:"source,archive" help:"Verify a proof of one entry, which 'cardea audit prove' wrote, instead of logs; nothing else is needed."`
+	Proof         string   `type:"path" placeholder:"FILE" xor:"source,archive" help:"Verify a proof of one entry, or between two checkpoints, which 'cardea audit prove' wrote, instead of logs; nothing else is needed."`
 	AllowUnsigned bool     `help:"Verify consistency only, without knowing who signs."`
 }
 
