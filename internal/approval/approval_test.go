@@ -188,7 +188,7 @@ func TestAskRefuses(t *testing.T) {
 		who    string
 		change func(*Request)
 	}{
-		`operation: "key.paint" is none that needs approval; those are key.schedule-deletion, key.put-policy, key.import-material, key.delete-material, key.disable, key.replicate, key.end-dual-control, key.retire, key.shred, key.compromise, custodian.unlock, audit.disable`: {"alice", func(r *Request) { r.Operation = "key.paint" }},
+		`operation: "key.paint" is none that needs approval; those are key.schedule-deletion, key.put-policy, key.import-material, key.delete-material, key.disable, key.replicate, key.end-dual-control, key.retire, key.shred, key.compromise, key.leaver, custodian.unlock, audit.disable`: {"alice", func(r *Request) { r.Operation = "key.paint" }},
 		"reason: must not be empty, nor begin or end with white space":                    {"alice", func(r *Request) { r.Reason = "" }},
 		"reason: must not contain the character U+000A":                                   {"alice", func(r *Request) { r.Reason = "a\napprovals: 0" }},
 		"target: must not contain the character U+202E":                                   {"alice", func(r *Request) { r.Target = "key/\u202ek" }},

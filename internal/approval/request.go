@@ -29,13 +29,14 @@ const (
 	KeyRetire     Operation = "key.retire"
 	KeyShred      Operation = "key.shred"
 	KeyCompromise Operation = "key.compromise"
+	KeyLeaver     Operation = "key.leaver"
 	Unseal        Operation = "custodian.unlock"
 	AuditDisable  Operation = "audit.disable"
 )
 
 // Operations lists them.
 func Operations() []Operation {
-	return []Operation{KeyDeletion, KeyPolicy, KeyImport, KeyMaterial, KeyDisable, KeyReplicate, KeyUncontrol, KeyRetire, KeyShred, KeyCompromise, Unseal, AuditDisable}
+	return []Operation{KeyDeletion, KeyPolicy, KeyImport, KeyMaterial, KeyDisable, KeyReplicate, KeyUncontrol, KeyRetire, KeyShred, KeyCompromise, KeyLeaver, Unseal, AuditDisable}
 }
 
 // Limits of a request.
