@@ -139,6 +139,9 @@ func (a *App) Run(ctx context.Context) error {
 	if err := a.detect(gctx, g); err != nil {
 		return err
 	}
+	if err := a.retain(gctx, g); err != nil {
+		return err
+	}
 	g.Go(func() error { a.watchSigning(gctx); return nil })
 	g.Go(func() error { return a.ops.Serve(gctx) })
 	// The vault may need keys of the key service for the last requests that it

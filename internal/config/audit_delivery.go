@@ -173,6 +173,7 @@ func (c *Config) readDeliveryFiles() {
 	p.WitnessKey = c.readLine("audit.publish.witness_key_file", p.WitnessKeyFile, "key")
 	c.checkFile("audit.publish.witness_ca_file", p.WitnessCAFile, false)
 	c.checkFile("audit.publish.ca_file", p.CAFile, false)
+	c.checkFile("audit.retention.ca_file", c.Audit.Retention.CAFile, false)
 }
 
 var (

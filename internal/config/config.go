@@ -127,9 +127,10 @@ type Audit struct {
 	SigningKeyFile     string   `toml:"signing_key_file" path:"true"` // made at the first start if missing
 	CheckpointInterval Duration `toml:"checkpoint_interval"`
 
-	Signer   AuditSigner `toml:"signer"` // in place of SigningKeyFile
-	Delivery []Delivery  `toml:"delivery"`
-	Publish  Publish     `toml:"publish"`
+	Signer    AuditSigner    `toml:"signer"` // in place of SigningKeyFile
+	Delivery  []Delivery     `toml:"delivery"`
+	Publish   Publish        `toml:"publish"`
+	Retention AuditRetention `toml:"retention"`
 
 	DualControl AuditDualControl `toml:"dual_control"`
 }

@@ -28,7 +28,7 @@ func Default() Config {
 			TLS:    TLS{ClientCertificates: ClientCertificatesOff},
 		},
 		Database: defaultDatabase(),
-		Audit:    Audit{CheckpointInterval: Duration{time.Second}, Publish: Publish{Interval: Duration{5 * time.Minute}}, DualControl: AuditDualControl{Approvals: 2}},
+		Audit:    Audit{CheckpointInterval: Duration{time.Second}, Publish: Publish{Interval: Duration{5 * time.Minute}}, Retention: defaultAuditRetention(), DualControl: AuditDualControl{Approvals: 2}},
 		Detect:   defaultDetect(),
 		Log:      Log{Level: "info", Format: "json"},
 		Limits: Limits{

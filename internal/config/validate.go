@@ -62,6 +62,7 @@ func (c Config) Validate() error {
 	v.durationBetween("audit.checkpoint_interval", c.Audit.CheckpointInterval, 100*time.Millisecond, time.Minute)
 	c.Audit.Signer.validate(v, c.Vault.Listen != "")
 	c.validateDelivery(v)
+	c.Audit.Retention.validate(v)
 	c.Audit.DualControl.validate(v)
 	c.validateDetect(v)
 	v.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
