@@ -112,9 +112,13 @@ func Main(ctx context.Context, p Process) (code int) {
 	if len(args) == 0 {
 		args = []string{"--help"}
 	}
+	if len(args) == 1 && args[0] == "--version" {
+		args = []string{"version"}
+	}
 	kctx, err := parser.Parse(args)
 	if err != nil {
-		fmt.Fprintf(p.Stderr, "cardea: %v\nSee 'cardea %s'.\n", err, strings.TrimSpace(commandPath(err)+" --help"))
+		text := strings.Replace(err.Error(), `must be one of "",`, "must be one of ", 1) // "" stands for the flag left out
+		fmt.Fprintf(p.Stderr, "cardea: %s\nSee 'cardea %s'.\n", text, strings.TrimSpace(commandPath(err)+" --help"))
 		return exitWrongUse
 	}
 	kctx.BindTo(ctx, (*context.Context)(nil))

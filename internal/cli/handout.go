@@ -88,7 +88,11 @@ func (h handout) destroy() {
 // wanted label, from a file, from standard input ("-"), or that secret from the
 // terminal without echo.
 func readHandout(p *Process, path, prompt, want string) (handout, error) {
-	b, err := readSecretText(p, path, prompt)
+	flag := "--share-file"
+	if want == labelToken {
+		flag = "--token-file"
+	}
+	b, err := readSecretText(p, path, prompt, flag)
 	if err != nil {
 		return handout{}, err
 	}
@@ -138,7 +142,8 @@ func readHandout(p *Process, path, prompt, want string) (handout, error) {
 // maxHandout bounds a file with a secret, in bytes.
 const maxHandout = 1 << 16
 
-func readSecretText(p *Process, path, prompt string) ([]byte, error) {
+// readSecretText reads what flag names, or asks for it.
+func readSecretText(p *Process, path, prompt, flag string) ([]byte, error) {
 	switch {
 	case path == "-":
 		return io.ReadAll(io.LimitReader(p.Stdin, maxHandout))
@@ -155,7 +160,7 @@ func readSecretText(p *Process, path, prompt string) ([]byte, error) {
 		fmt.Fprintln(p.Stderr)
 		return b, err
 	}
-	return nil, usageError{errors.New("no terminal to ask on: give the secret by file, or - for standard input")}
+	return nil, usageError{fmt.Errorf("no terminal to ask on: give the secret by %s, which is - for standard input", flag)}
 }
 
 // parse reads the part: a share names its own number, a half needs h.half.
