@@ -30,6 +30,7 @@ type options struct {
 
 	vaultKeys  bool // the vault's keys in a KMS, and changing them, alone
 	vaultParts string
+	detect     bool // detection alone
 	keys       bool // the key service alone
 	keyParts   string
 	localKMS   string
@@ -48,6 +49,7 @@ func main() {
 	flag.BoolVar(&o.quick, "quick", false, "a second each, no large store: shows that the benchmark runs")
 	flag.BoolVar(&o.vaultKeys, "vault-keys", false, "measure the vault's keys alone: in a key service, and while they are replaced")
 	flag.StringVar(&o.vaultParts, "vault-keys-parts", "direct,envelope,rotate", "what of that to measure")
+	flag.BoolVar(&o.detect, "detect", false, "measure detection alone")
 	flag.BoolVar(&o.keys, "keys", false, "measure the key service alone")
 	flag.StringVar(&o.keyParts, "kms-parts", "bound,sdk,scale", "what of the key service to measure")
 	flag.StringVar(&o.localKMS, "local-kms", "", "binary of github.com/nsmithuk/local-kms to compare the key service with")
@@ -141,17 +143,25 @@ func run(ctx context.Context, o options) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
+	var r report
+	defer r.print()
+	if o.detect { // needs no server
+		return measureDetect(o, &r, dir)
+	}
 	exe, err := build(ctx, dir)
 	if err != nil {
 		return err
 	}
-	var r report
-	defer r.print()
 	if given("audit-entries") {
 		return measureAudit(ctx, o, &r, exe, dir)
 	}
 	if o.vaultKeys {
 		return measureVaultKeys(ctx, o, &r, exe, dir)
+	}
+	if !o.keys && !o.files.alone {
+		if err := measureDetect(o, &r, dir); err != nil {
+			return fmt.Errorf("detection: %w", err)
+		}
 	}
 	if o.files.alone || !o.keys {
 		if err := measureFiles(ctx, o, &r, exe, dir); err != nil || o.files.alone {
