@@ -39,7 +39,7 @@ type keysRotateCommand struct {
 
 // Help implements kong.HelpProvider.
 func (keysRotateCommand) Help() string {
-	return "Examples:\n  cardea keys rotate --tenant acme --verify\n  cardea keys rotate --config cardea.toml --tenant acme --merchant m1 --no-wait\n  cardea keys rotate --key-id alias/rds-prod-cmk --verify --verify-profile app\n\n" +
+	return "Examples:\n  cardea keys rotate --tenant acme --verify\n  cardea keys rotate --config cardea.toml --tenant acme --merchant m1 --no-wait\n  cardea keys rotate --key-id alias/rds-prod-cmk --verify --verify-profile app\n  cardea keys rotate --key-id alias/vault-prod-cmk --verify --verify-profile app --replace --disable-old --config cardea.toml\n\n" +
 		"Reads and writes go on meanwhile. The job survives restarts, and any node carries it on. Exit status 1 if it fails."
 }
 
