@@ -180,14 +180,20 @@ func isUUID[T string | []byte](s T) bool {
 	if len(s) != uuidLen || s[8] != '-' || s[13] != '-' || s[18] != '-' || s[23] != '-' {
 		return false
 	}
-	for i := range len(s) {
-		c := s[i]
-		if (c < '0' || c > '9') && (c < 'a' || c > 'f') && i != 8 && i != 13 && i != 18 && i != 23 {
-			return false
-		}
+	digits := 0
+	for i := range uuidLen {
+		digits += int(hexDigits[s[i]])
 	}
-	return true
+	return digits == uuidLen-4 // all but the four hyphens
 }
+
+// hexDigits has 1 for each hexadecimal digit in lower case.
+var hexDigits = func() (t [256]uint8) {
+	for _, c := range []byte("0123456789abcdef") {
+		t[c] = 1
+	}
+	return t
+}()
 
 // isUUIDv7 is isUUID with the version and variant of RFC 9562 section 5.7.
 func isUUIDv7[T string | []byte](s T) bool {

@@ -55,6 +55,10 @@ type scanner struct {
 	bad  bool
 
 	written, issued minute
+
+	// Who did it, and with which call, as in entries before: most are of few clients.
+	actor, caller []byte
+	skipped       bool // one of them was passed over in this line
 }
 
 // minute is that of the last time read, for most entries have that of the one before.
@@ -73,7 +77,16 @@ func (s *scanner) scan(line []byte) (time.Time, bool) {
 	if len(line) > MaxLine {
 		return time.Time{}, false
 	}
-	s.b, s.at, s.bad = line, 0, false
+	at, ok := s.entry(line)
+	if !ok && s.skipped { // what was passed over may have gone on with more members
+		s.actor, s.caller = s.actor[:0], s.caller[:0]
+		at, ok = s.entry(line)
+	}
+	return at, ok
+}
+
+func (s *scanner) entry(line []byte) (time.Time, bool) {
+	s.b, s.at, s.bad, s.skipped = line, 0, false, false
 	s.literal(`{"v":1,"id":"`)
 	s.uuid()
 	s.literal(`,"time":"`)
@@ -81,14 +94,7 @@ func (s *scanner) scan(line []byte) (time.Time, bool) {
 	s.literal(`,"node":"`)
 	s.literal(s.node)
 	s.optionalFree(`,"request":"`, maxShort)
-	s.optionalFree(`,"tenant":"`, maxShort)
-	s.literal(`,"who":{"type":"`)
-	s.code()
-	s.optionalFree(`,"name":"`, maxName)
-	s.literal(`,"auth":"`)
-	s.code()
-	s.optionalFree(`,"ip":"`, maxShort)
-	s.literal(`},"op":"`)
+	s.again(&s.actor, (*scanner).who)
 	if s.optional(OpLogPrune + `"`) { // verification looks into these
 		return time.Time{}, false
 	}
@@ -116,6 +122,30 @@ func (s *scanner) scan(line []byte) (time.Time, bool) {
 	return t, !s.bad && s.at == len(s.b)
 }
 
+// again passes over a part of the line: at once if it is the same as the last.
+func (s *scanner) again(last *[]byte, part func(*scanner)) {
+	if n := len(*last); n > 0 && n <= len(s.b)-s.at && bytes.Equal(s.b[s.at:s.at+n], *last) {
+		s.at += n
+		s.skipped = true
+		return
+	}
+	from := s.at
+	if part(s); !s.bad {
+		*last = append((*last)[:0], s.b[from:s.at]...)
+	}
+}
+
+func (s *scanner) who() {
+	s.optionalFree(`,"tenant":"`, maxShort)
+	s.literal(`,"who":{"type":"`)
+	s.code()
+	s.optionalFree(`,"name":"`, maxName)
+	s.literal(`,"auth":"`)
+	s.code()
+	s.optionalFree(`,"ip":"`, maxShort)
+	s.literal(`},"op":"`)
+}
+
 func (s *scanner) resource() {
 	s.code()
 	s.optionalFree(`,"merchant":"`, maxName)
@@ -137,6 +167,25 @@ func (s *scanner) resource() {
 }
 
 func (s *scanner) call() {
+	s.again(&s.caller, (*scanner).called)
+	s.optionalFree(`,"error":"`, maxCallShort)
+	s.params(`,"request":[`, requestBudget)
+	s.params(`,"response":[`, responseBudget)
+	s.params(`,"context":[`, contextBudget)
+	if s.optional(`,"resources":["`) {
+		s.free(maxName)
+		n := 1
+		for ; s.optional(`,"`); n++ {
+			s.free(maxName)
+		}
+		s.bad = s.bad || n > maxResources
+		s.literal(`]`)
+	}
+	s.literal(`}`)
+}
+
+// called is the part of a call that says who called what, and how.
+func (s *scanner) called() {
 	s.word()
 	s.literal(`,"source":"`)
 	s.code()
@@ -156,20 +205,6 @@ func (s *scanner) call() {
 	}
 	s.optionalFree(`,"agent":"`, maxName)
 	s.optionalFree(`,"tls":"`, maxCallShort)
-	s.optionalFree(`,"error":"`, maxCallShort)
-	s.params(`,"request":[`, requestBudget)
-	s.params(`,"response":[`, responseBudget)
-	s.params(`,"context":[`, contextBudget)
-	if s.optional(`,"resources":["`) {
-		s.free(maxName)
-		n := 1
-		for ; s.optional(`,"`); n++ {
-			s.free(maxName)
-		}
-		s.bad = s.bad || n > maxResources
-		s.literal(`]`)
-	}
-	s.literal(`}`)
 }
 
 // params passes over parameters for which there was room. The one that stands for

@@ -53,6 +53,40 @@ func TestScannerRecognisesUsualEntries(t *testing.T) {
 	}
 }
 
+// TestScannerRecognisesEntriesAfterOthers: what it keeps of one entry, to pass over the
+// same in the next, does not keep it from recognising one that goes on differently.
+func TestScannerRecognisesEntriesAfterOthers(t *testing.T) {
+	t.Parallel()
+	var lines [][]byte
+	for i := range 16 {
+		e := callEntry()
+		if i&1 != 0 {
+			e.Call.TLS = ""
+		}
+		if i&2 != 0 {
+			e.Call.Agent = ""
+		}
+		if i&4 != 0 {
+			e.Who.IP = ""
+		}
+		if i&8 != 0 {
+			e.Tenant = "public"
+		}
+		lines = append(lines, mustSeal(t, e).Line)
+	}
+	s := newScanner("n")
+	for _, before := range lines {
+		for _, line := range lines {
+			if _, ok := s.scan(before); !ok {
+				t.Fatalf("not recognised: %s", before)
+			}
+			if !agree(t, s, line) {
+				t.Fatalf("not recognised: %s\nafter %s", line, before)
+			}
+		}
+	}
+}
+
 // TestScannerAgreesWithDecode: one byte of an entry is another, missing or twice,
 // each of them, each in turn another value.
 func TestScannerAgreesWithDecode(t *testing.T) {
