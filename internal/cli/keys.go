@@ -33,6 +33,7 @@ type keysCommands struct {
 
 	ScheduleDeletion keysScheduleDeletionCommand `cmd:"" help:"Have a key of AWS KMS or a key service destroyed, with the approval of two others, when nothing uses it."`
 	Compromise       keysCompromiseCommand       `cmd:"" help:"Answer the compromise of a key of AWS KMS or a key service: end its use, replace it, have data moved, disable it."`
+	Leaver           keysLeaverCommand           `cmd:"" help:"Take from somebody who leaves what he could reach: access keys, grants, policies of keys, keys whose material he held a part of."`
 	CancelDeletion   keysCancelDeletionCommand   `cmd:"" help:"Keep a key of AWS KMS or a key service that waits for its destruction."`
 }
 

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	awskms "github.com/aws/aws-sdk-go-v2/service/kms"
 
@@ -47,12 +48,12 @@ func (w approvedWork) policy() (*lifecycle.Policy, error) {
 
 // check checks the approval, or the one that the work was begun with, and marks it as
 // being executed.
-func (w approvedWork) check(p *Process, j journal, a *lifecycle.Approved, n *lifecycle.Needed) (*approval.State, approval.Ledger, error) {
+func (w approvedWork) check(p *Process, j journal, a *lifecycle.Approved, n *lifecycle.Needed) (*approval.State, *approval.Ledger, error) {
 	cfg, err := installation(p, j.Config, j.DataDir)
 	if err != nil {
-		return nil, approval.Ledger{}, err
+		return nil, nil, err
 	}
-	ledger := approval.Ledger{Dir: filepath.Join(cfg.Node.DataDir, "approvals")}
+	ledger := ledgerOf(p, cfg)
 	var signed []byte
 	if w.Approval != "" {
 		if signed, err = readSmall(w.Approval); err != nil {
@@ -77,6 +78,23 @@ func (w approvedWork) check(p *Process, j journal, a *lifecycle.Approved, n *lif
 		err = fmt.Errorf("--approval: %w", err)
 	}
 	return st, ledger, err
+}
+
+// executed takes it for granted that an approval was marked as executed if that was
+// noted after all was done, and nothing else.
+func executed(err error, finished time.Time) error {
+	if errors.Is(err, approval.ErrExecuted) && !finished.IsZero() {
+		return nil
+	}
+	return err
+}
+
+// finish marks a request as executed, once.
+func finish(l *approval.Ledger, st *approval.State, result string) error {
+	if err := l.Finish(st.Request, result); !errors.Is(err, approval.ErrExecuted) {
+		return err
+	}
+	return nil
 }
 
 // stateFile is the file of a report that tells how far the work is.
@@ -205,12 +223,15 @@ func (c keysCompromiseCommand) Run(ctx context.Context, p *Process) error {
 		fmt.Fprintf(p.Stderr, "cardea: nothing was done; it needs approval: %s --reason %s\n", n.Command(), quoted(x.Reason))
 		return c.print(p.Stdout, x, reportText(x.Report()))
 	}
+	if x.Closed {
+		return c.print(p.Stdout, x, reportText(x.Report()))
+	}
 	if x.Opener == "" && !x.DisableNow && len(x.Touched.VaultKeys)+len(x.Touched.Files) > 0 {
 		return fmt.Errorf("%d keys of the vault and %d files are under the key: name by --reencrypt-by who may still open them to move them, or say --disable-now", len(x.Touched.VaultKeys), len(x.Touched.Files))
 	}
 	err = c.performLong(ctx, p, app.OpLifecycleCompromise, x.Key, x.Reason, func() (string, string, error) {
 		st, ledger, err := c.check(p, c.journal, &x.Approval, n)
-		if err != nil {
+		if err = executed(err, x.Finished); err != nil {
 			return "", x.Reason, err
 		}
 		if st.Request.Reason != x.Reason {
@@ -220,7 +241,8 @@ func (c keysCompromiseCommand) Run(ctx context.Context, p *Process) error {
 			return "", x.Summary(), hinted(err, "(the same command goes on: %s tells how far it is)", filepath.Join(c.Report, stateFile))
 		}
 		if !x.Finished.IsZero() {
-			err = ledger.Finish(st.Request, x.Summary())
+			x.Closed = true
+			err = errors.Join(finish(ledger, st, x.Summary()), r.Save(x))
 		}
 		return "answered", x.Approval.String() + ": " + x.Reason + ": " + x.Summary(), errors.Join(err, writeReport(c.Report, x.Report()))
 	})
@@ -307,7 +329,7 @@ func (c *keysCompromiseCommand) state(p *Process, k *lifecycle.Key) (*lifecycle.
 		if id == "" || x == nil || x.Key != k.ARN && x.Replacement.NewKey != k.ARN {
 			continue
 		}
-		if x.Finished.IsZero() || x.Key == k.ARN {
+		if !x.Closed || x.Key == k.ARN {
 			c.Report = dir
 			return x, nil
 		}

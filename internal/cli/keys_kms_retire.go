@@ -87,7 +87,7 @@ func (c keysRetireCommand) retireKMS(ctx context.Context, p *Process) error {
 		return err
 	}
 	r := &lifecycle.Retirer{KMS: client, Now: p.Now, Save: func(x *lifecycle.Retirement) error { return saveState(c.Report, x) }}
-	if x != nil && !x.Finished.IsZero() {
+	if x != nil && x.Closed {
 		return c.retired(ctx, p, r, x)
 	}
 	var k *lifecycle.Key
@@ -134,7 +134,7 @@ func (c keysRetireCommand) retireKMS(ctx context.Context, p *Process) error {
 			x.LastUseText = x.Evidence[len(x.Evidence)-1]
 		}
 		st, ledger, err := c.check(p, j, &x.Approval, n)
-		if err != nil {
+		if err = executed(err, x.Finished); err != nil {
 			return "", "", err
 		}
 		x.Reason, x.Request, x.Requester, x.Approvers, x.Register = st.Request.Reason, x.Approval.ID, x.Approval.Requester, x.Approval.Approvers, x.Approval.Register
@@ -142,7 +142,8 @@ func (c keysRetireCommand) retireKMS(ctx context.Context, p *Process) error {
 		if err := r.Retire(ctx, x); err != nil {
 			return "", detail, hinted(err, "(the same command goes on: %s tells how far it is)", filepath.Join(c.Report, stateFile))
 		}
-		return "retired", detail, errors.Join(ledger.Finish(st.Request, "to be destroyed on "+x.Deletion.Format(time.RFC3339)), writeReport(c.Report, x.Report()))
+		x.Closed = true
+		return "retired", detail, errors.Join(finish(ledger, st, "to be destroyed on "+x.Deletion.Format(time.RFC3339)), r.Save(x), writeReport(c.Report, x.Report()))
 	})
 	if err != nil {
 		return err

@@ -20,6 +20,7 @@ type Compromise struct {
 	Reason   string    `json:"reason"`
 	Started  time.Time `json:"started"`
 	Finished time.Time `json:"finished,omitzero"`
+	Closed   bool      `json:"closed"` // its approval was marked as executed
 	// Opener is the one principal that may still open what is under the key, to put it
 	// under the new one; nobody may if it is empty.
 	Opener string `json:"reencrypting_principal,omitempty"`

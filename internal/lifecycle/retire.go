@@ -18,6 +18,7 @@ type Retirement struct {
 	Approval  Approved   `json:"approval"`
 	Started   time.Time  `json:"started"`
 	Finished  time.Time  `json:"finished,omitzero"`  // all is done; the key waits for its destruction
+	Closed    bool       `json:"closed"`             // its approval was marked as executed
 	Destroyed time.Time  `json:"destroyed,omitzero"` // when it was seen to be gone
 	Steps     []DoneStep `json:"steps"`
 	Open      []string   `json:"open"`
