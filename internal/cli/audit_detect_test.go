@@ -218,3 +218,34 @@ func TestWatchKeepsWhatItReadWhenStopped(t *testing.T) {
 		t.Errorf("exit %d: the second watch tells again: %s%s", code, again, stderr)
 	}
 }
+
+// TestConfigCheckReadsWhatDetectionGoesBy, so that a node is not the first to find a
+// mistake in it.
+func TestConfigCheckReadsWhatDetectionGoesBy(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"cardea.toml": "[detect]\nown_logs = true\nrules_file = \"rules.toml\"\nchanges_file = \"changes.toml\"\n", "rules.toml": "", "changes.toml": "", "bad.toml": "[engine]\nlatenes = \"1m\"\n",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	file := filepath.Join(dir, "cardea.toml")
+	must(t, exitDone, "config", "check", "--config", file)
+	for name, want := range map[string]string{"rules.toml": `no such setting "engine.latenes"`, "changes.toml": "file of changes: no such setting"} {
+		good := filepath.Join(dir, name)
+		if err := os.Rename(good, good+".good"); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Link(filepath.Join(dir, "bad.toml"), good); err != nil {
+			t.Fatal(err)
+		}
+		if _, stderr := must(t, exitFailed, "config", "check", "--config", file); !strings.Contains(stderr, want) || !strings.Contains(stderr, good) {
+			t.Errorf("got %s; want %s", stderr, want)
+		}
+		if err := os.Rename(good+".good", good); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

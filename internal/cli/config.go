@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"cardea/internal/app"
 	"cardea/internal/config"
 )
 
@@ -45,6 +46,10 @@ func (c configCheckCommand) Run(p *Process) error {
 		warnings, errs = append(warnings, w...), append(errs, err)
 	}
 	errs = append(errs, checkDatabaseTLS("database", cfg.Database), checkDatabaseTLS("key_service.database", cfg.KeyService.Database))
+	if cfg.Detect.Enabled() {
+		_, _, err := app.ReadDetectionFiles(cfg.Detect)
+		errs = append(errs, err)
+	}
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
