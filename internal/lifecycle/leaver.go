@@ -23,8 +23,8 @@ type Leaver struct {
 	Approval   Approved  `json:"approval"`
 
 	Identities []Identity  `json:"identities"`
-	Keys       []LeaverKey `json:"keys"`  // that name him, as they were found
-	Parts      []KeyPart   `json:"parts"` // of key material that he held
+	Keys       []LeaverKey `json:"keys"`             // that name him, as they were found
+	Parts      []KeyPart   `json:"parts"`            // of key material that he held
 	Unread     []string    `json:"unread,omitempty"` // keys that who runs this may not read
 	Touched    Touched     `json:"touched"`
 	Rotations  []*Rotation `json:"rotations"`
@@ -215,7 +215,7 @@ func (d *Departure) rotate(ctx context.Context, x *Leaver) error {
 			detail = "it is " + string(k.State) + ": it protects nothing"
 		case k.ReplacedBy != "":
 			detail = "it was replaced by " + k.ReplacedBy
-		case k.Turned().After(x.Started):
+		case len(k.Rotations) > 0 && k.Turned().After(x.Started) && !x.rotating(k.ARN):
 			detail = "its material was renewed since he left"
 		}
 		if detail == "" {
@@ -230,6 +230,11 @@ func (d *Departure) rotate(ctx context.Context, x *Leaver) error {
 		}
 	}
 	return nil
+}
+
+// rotating says whether a rotation is under way: it is to be finished.
+func (x *Leaver) rotating(key string) bool {
+	return slices.ContainsFunc(x.Rotations, func(r *Rotation) bool { return r.Key == key && r.Finished.IsZero() })
 }
 
 // rotateOne returns what came of a rotation, or nothing if people must do something
