@@ -15,6 +15,9 @@ import (
 // of the text.
 const acknowledgementHeader = "cardea key custodian acknowledgement v1"
 
+// maxAcknowledged is how long an acknowledgement lasts: a year, and time to renew it.
+const maxAcknowledged = 400 * 24 * time.Hour
+
 // Responsibilities are what a key custodian acknowledges (PCI DSS 3.7.8).
 const Responsibilities = `I hold a part of cryptographic key material that protects cardholder data. I understand and accept
 my responsibilities as a key custodian: I keep my part secret and under my control, apart from every
@@ -38,7 +41,7 @@ func (a *Acknowledgement) text() string {
 // Acknowledge signs the responsibilities for a time of at most 400 days: PCI DSS
 // 3.7.8 wants them acknowledged, and reviewed with the register.
 func Acknowledge(s *notekey.Signer, now time.Time, life time.Duration) ([]byte, error) {
-	if life <= 0 || life > 400*24*time.Hour {
+	if life <= 0 || life > maxAcknowledged {
 		return nil, errors.New("life: must be above 0 and at most 400 days")
 	}
 	now = now.UTC().Truncate(time.Second)
@@ -65,6 +68,9 @@ func (p *Person) acknowledged() (*Acknowledgement, error) {
 	}
 	if len(lines) != 5 || err != nil || a.text() != n.Text {
 		return nil, errors.New("the acknowledgement is of another text or version")
+	}
+	if life := a.Expires.Sub(a.Signed); life <= 0 || life > maxAcknowledged {
+		return nil, errors.New("the acknowledgement is for more than 400 days")
 	}
 	return a, nil
 }

@@ -45,6 +45,7 @@ type Person struct {
 	Left       time.Time `toml:"left,omitempty"` // when the person left the role
 	// Acknowledgement is the note that a custodian signed (PCI DSS 3.7.8).
 	Acknowledgement string `toml:"acknowledgement,multiline,omitempty"`
+	Holds           []Part `toml:"holds,omitempty"` // parts of keys, also of who has left
 
 	verifier note.Verifier
 }
@@ -77,6 +78,9 @@ func ParseRegister(text []byte) (*Register, error) {
 			}
 			seen[v] = p.Name
 		}
+	}
+	if err := r.validateParts(); err != nil {
+		return nil, err
 	}
 	return r, nil
 }

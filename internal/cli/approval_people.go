@@ -41,13 +41,15 @@ func (c approvalKeygenCommand) Run(p *Process) error {
 }
 
 type approvalRegisterCommand struct {
-	Register string `arg:"" type:"path" placeholder:"FILE" help:"Register of people."`
+	Register string        `arg:"" type:"path" placeholder:"FILE" help:"Register of people."`
+	Within   time.Duration `placeholder:"DURATION" help:"Find what ends within this time, too, such as 720h, so that it is renewed before (default 0s)."`
 	output
 }
 
 // Help implements kong.HelpProvider.
 func (approvalRegisterCommand) Help() string {
-	return "Examples:\n  cardea approval register people.toml\n\nExit status 3 if somebody's time is over, or a custodian has no acknowledgement in force."
+	return "Examples:\n  cardea approval register people.toml\n  cardea approval register people.toml --within 720h\n\n" +
+		"Exit status 3 if somebody's time is over, a custodian has no acknowledgement in force, or one who left knows a part of a key: what he holds stays in the register until that key is replaced or divided anew."
 }
 
 // personView is a line of the register.
@@ -57,7 +59,10 @@ type personView struct {
 	Roles      []string  `json:"roles"`
 	ValidUntil time.Time `json:"valid_until"`
 	Left       time.Time `json:"left,omitzero"`
-	Finding    string    `json:"finding,omitempty"`
+
+	AcknowledgedUntil time.Time       `json:"acknowledged_until,omitzero"`
+	Holds             []approval.Part `json:"holds,omitempty"`
+	Finding           string          `json:"finding,omitempty"`
 }
 
 func (c approvalRegisterCommand) Run(p *Process) error {
@@ -71,29 +76,34 @@ func (c approvalRegisterCommand) Run(p *Process) error {
 		findings = false
 	)
 	for _, person := range reg.People {
-		v := personView{Name: person.Name, FullName: person.FullName, ValidUntil: person.ValidUntil, Left: person.Left}
+		v := personView{
+			Name: person.Name, FullName: person.FullName, ValidUntil: person.ValidUntil, Left: person.Left,
+			AcknowledgedUntil: reg.AcknowledgedUntil(person.Name), Holds: person.Holds,
+		}
 		for _, r := range person.Roles {
 			v.Roles = append(v.Roles, string(r))
 		}
-		left := !person.Left.IsZero() && !p.Now().Before(person.Left)
-		for _, r := range person.Roles {
-			check := reg.May
-			if r == approval.RoleCustodian {
-				check = func(name string, _ approval.Role, now time.Time) error { return reg.Custodian(name, now) }
-			}
-			if err := check(person.Name, r, p.Now()); err != nil && v.Finding == "" {
-				v.Finding = err.Error()
-			}
+		var words []string
+		for _, f := range reg.Review(person.Name, p.Now(), c.Within) {
+			words = append(words, f.Error())
 		}
-		findings = findings || v.Finding != "" && !left
+		v.Finding = strings.Join(words, "; ")
+		findings = findings || v.Finding != ""
+		if v.Finding == "" && !person.Left.IsZero() && !p.Now().Before(person.Left) {
+			v.Finding = "left on " + person.Left.Format(time.DateOnly) // nothing is to be done
+		}
+		var holds []string
+		for _, part := range v.Holds {
+			holds = append(holds, part.String())
+		}
 		people = append(people, v)
-		rows = append(rows, []string{v.Name, v.FullName, strings.Join(v.Roles, ", "), day(v.ValidUntil), v.Finding})
+		rows = append(rows, []string{v.Name, v.FullName, strings.Join(v.Roles, ", "), day(v.ValidUntil), day(v.AcknowledgedUntil), strings.Join(holds, ", "), v.Finding})
 	}
 	err = c.print(p.Stdout, struct {
 		SHA256 string       `json:"sha256"`
 		People []personView `json:"people"`
 	}{reg.Digest(), people}, func(w io.Writer) error {
-		return table(w, "nobody is in the register", []string{"NAME", "FULL NAME", "ROLES", "VALID UNTIL", "FINDING"}, rows)
+		return table(w, "nobody is in the register", []string{"NAME", "FULL NAME", "ROLES", "VALID UNTIL", "ACKNOWLEDGED UNTIL", "HOLDS", "FINDING"}, rows)
 	})
 	if err == nil && findings {
 		err = errFindings
