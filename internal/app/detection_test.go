@@ -234,11 +234,20 @@ func TestNodeTellsEveryReceiverOfItsAlerts(t *testing.T) {
 	until(t, "receivers are told of its end", func() bool { _, f := toldIn(t, file); return f["trail false"] != "" })
 	stop()
 
-	// What was told is not told again by the next process.
+	// What was told is not told again by the next process, which does not stop at what
+	// it cannot use of the one before.
+	state := filepath.Join(cfg.Node.DataDir, "detect", "trail", "detection.state")
+	if err := os.WriteFile(state, []byte("damaged"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	before := strings.Count(sinks["webhook-ndjson"].got(), alerts[want[0]])
 	a, stop = start(t, cfg, clock.now)
 	until(t, "the trail was read again", func() bool { return !a.detection.watched[1].status().LastSuccess.IsZero() })
+	until(t, "receivers are told that baselines are learned anew", func() bool { _, f := toldIn(t, file); return f["trail/learned true"] != "" })
 	stop()
+	if b, err := os.ReadFile(state + ".unusable"); err != nil || string(b) != "damaged" {
+		t.Errorf("%q, %v", b, err)
+	}
 	if after := strings.Count(sinks["webhook-ndjson"].got(), alerts[want[0]]); after != before {
 		t.Errorf("an alert came %d times, and after a restart %d times", before, after)
 	}
