@@ -417,11 +417,14 @@ func (v *runningVault) watch(ctx context.Context, p *Process, o output, id strin
 	return err
 }
 
+// longestPause is how often a long job is asked for. Each time is an entry of the audit log.
+const longestPause = 5 * time.Second
+
 // follow shows how far a job is until it has ended, well or not.
 func (v *runningVault) follow(ctx context.Context, p *Process, id string) (*adminapi.Job, error) {
 	w := &jobWatch{p: p}
 	defer w.clear()
-	for {
+	for pause := 250 * time.Millisecond; ; pause = min(2*pause, longestPause) {
 		var j adminapi.Job // anew: what is not in the next answer is not so any more
 		if err := v.call(ctx, "vault/Job", &adminapi.JobID{ID: id}, &j); err != nil {
 			return nil, err
@@ -430,7 +433,7 @@ func (v *runningVault) follow(ctx context.Context, p *Process, id string) (*admi
 			return &j, nil
 		}
 		w.show(&j)
-		if err := p.sleep(ctx, 500*time.Millisecond); err != nil {
+		if err := p.sleep(ctx, pause); err != nil {
 			w.clear()
 			fmt.Fprintf(p.Stderr, "job %s goes on without this command: 'cardea keys wait %s' watches it again\n", id, id)
 			return nil, err
