@@ -92,16 +92,10 @@ func TestNodeDeliversItsLogsAndTheCommandLineWhatIsLeft(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- a.Run(ctx) }()
-	for i := 0; ; i++ {
+	until(t, "both logs are delivered", func() bool {
 		ids, _ := delivered(t, cfg)
-		if ids["cardea/node-1#1"] == 1 && ids["cardea/node-1-keys#1"] == 1 {
-			break
-		}
-		if i == 3000 {
-			t.Fatalf("not all is delivered: %v", ids)
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
+		return ids["cardea/node-1#1"] == 1 && ids["cardea/node-1-keys#1"] == 1
+	})
 	found := false
 	for _, c := range a.readiness(t.Context()) {
 		found = found || c.Name == "audit_delivery" && c.State == httpd.Working && c.Detail == ""
