@@ -26,7 +26,7 @@ func TestOperationsGrants(t *testing.T) {
 		t.Skip("makes roles, which it does not do on somebody's server")
 	}
 	admin := storetest.Postgres(t)
-	sql, as := roles(t, admin, "cardea_owner", "cardea_node")
+	sql, as := roles(t, admin, 3, "cardea_owner", "cardea_node", "cardea_keeper")
 	run(t, admin, sql[0])
 
 	dir := t.TempDir()
@@ -61,6 +61,7 @@ insecure_master_key_without_custodians = true
 	}
 	cardea("cardea_owner", "audit", "checkpoint")
 	run(t, as("cardea_owner"), sql[1])
+	run(t, admin, sql[2])
 
 	cardea("cardea_node", "custodian", "init", "--tenant", "sealed", "--custodian", "alice", "--custodian", "bob", "--out-dir", filepath.Join(dir, "out"))
 	cardea("cardea_node", "custodian", "rekey", "--tenant", "sealed", "--custodian", "alice", "--custodian", "carol", "--out-dir", filepath.Join(dir, "new"),
@@ -89,6 +90,12 @@ insecure_master_key_without_custodians = true
 			t.Errorf("%s: %v %s", c.path, err, body)
 		}
 	}
+	for range 256 { // entries, so that there is something to prune
+		r := curl{url: s.vault + "/cards/fingerprint", method: http.MethodPost, body: `{"data":"4111111111111111","key":"k"}`, header: http.Header{"Content-Type": {"application/json"}, "X-Tenant-Id": {"acme"}}}
+		if res, body, err := r.do(); err != nil || res.StatusCode != http.StatusOK {
+			t.Fatalf("%v %s", err, body)
+		}
+	}
 	if err := s.await(func() bool { return strings.Contains(s.stderr.String(), "expired records removed") }); err != nil {
 		t.Error(err)
 	}
@@ -104,9 +111,20 @@ insecure_master_key_without_custodians = true
 	}
 	cardea("cardea_node", "audit", "verify")
 
+	prune := func(role string) (string, int) {
+		return output(t, dir, append(os.Environ(), "CARDEA__DATABASE__URL="+as(role)), "audit", "archive", "--before", "0s", "--out", "archive", "--prune", "--keep", "0s", "--config", config)
+	}
+	if out, code := prune("cardea_node"); code == 0 || !strings.Contains(out, "permission denied for table audit_segment") {
+		t.Errorf("the node's role prunes: exit %d\n%s", code, out)
+	}
+	if out, code := prune("cardea_keeper"); code != 0 || !strings.Contains(out, "pruned from the database") {
+		t.Errorf("the keeper's role does not prune: exit %d\n%s", code, out)
+	}
+	cardea("cardea_node", "audit", "verify")
+
 	for _, forbidden := range []string{
 		"UPDATE audit_segment SET body = ''", "DELETE FROM audit_segment", "TRUNCATE audit_segment", "UPDATE audit_tile SET hashes = ''",
-		"DELETE FROM audit_tile", "UPDATE audit_checkpoint SET note = ''", "DELETE FROM audit_log", "DELETE FROM wrapped_key",
+		"DELETE FROM audit_tile", "DELETE FROM audit_pruning", "UPDATE audit_checkpoint SET note = ''", "DELETE FROM audit_log", "DELETE FROM wrapped_key",
 		"DELETE FROM master_seal", "ALTER TABLE record ADD x int", "DROP TABLE record", "CREATE TABLE mine (x int)", "UPDATE schema_version SET version_id = 0",
 	} {
 		if err := try(t, as("cardea_node"), forbidden); err == nil || !strings.Contains(err.Error(), "42501") { // insufficient_privilege
@@ -122,7 +140,7 @@ func TestOperationsGrantsOfTheKeyService(t *testing.T) {
 		t.Skip("makes roles, which it does not do on somebody's server")
 	}
 	admin := storetest.Postgres(t)
-	sql, as := roles(t, admin, "cardea_keys_owner", "cardea_keys_node")
+	sql, as := roles(t, admin, 2, "cardea_keys_owner", "cardea_keys_node")
 	run(t, admin, sql[0])
 	dir, err := os.MkdirTemp("", "keys") // a socket's path is short
 	if err != nil {
@@ -234,11 +252,11 @@ listen = "127.0.0.1:0"
 // roles are the two blocks of SQL with which docs/operations.md makes an owner and
 // a node, under names of this process, on the database of the URL; as is that URL
 // for a role.
-func roles(t *testing.T, admin, owner, node string) (sql []string, as func(role string) string) {
+func roles(t *testing.T, admin string, want int, names ...string) (sql []string, as func(role string) string) {
 	t.Helper()
 	suffix := "_" + strconv.Itoa(os.Getpid()) // roles are the server's, and other tests may share it
 	name := strings.TrimPrefix(mustURL(t, admin).Path, "/")
-	word := regexp.MustCompile(`\b(` + owner + `|` + node + `)\b`)
+	word := regexp.MustCompile(`\b(` + strings.Join(names, "|") + `)\b`)
 	database := regexp.MustCompile(`CREATE DATABASE \w+ OWNER`)
 	for _, b := range blocks(document(t, "operations.md")) {
 		if b.info == "sql" && word.MatchString(b.text) {
@@ -246,8 +264,8 @@ func roles(t *testing.T, admin, owner, node string) (sql []string, as func(role 
 			sql = append(sql, database.ReplaceAllString(text, "ALTER DATABASE "+name+" OWNER TO"))
 		}
 	}
-	if len(sql) != 2 {
-		t.Fatalf("%d blocks of SQL, want one of the administrator and one of the owner", len(sql))
+	if len(sql) != want {
+		t.Fatalf("%d blocks of SQL, want %d: one of the administrator, one of the owner, and one for each role besides", len(sql), want)
 	}
 	return sql, func(role string) string {
 		u := mustURL(t, admin)

@@ -109,6 +109,9 @@ func (c auditWatchCommand) sources(ctx context.Context, p *Process, places []col
 	if err != nil {
 		return nil, nil, err
 	}
+	if err := tellUnwatched(ctx, p, c.logSource, src); err != nil {
+		return nil, nil, errors.Join(err, src.close())
+	}
 	s, err := collect.OpenLogs(collect.LogsOptions{
 		Options: collect.Options{State: filepath.Join(c.State, "source"), Now: p.Now}, Name: "audit log", Source: src,
 		Origins: func(ctx context.Context) ([]string, error) { return c.origins(ctx, src) },

@@ -92,5 +92,15 @@ func tellAbsent(ctx context.Context, w io.Writer, src audit.Source, origins []st
 	return missing, nil
 }
 
+// tellUnwatched tells what will not be watched of logs, because it is not there.
+func tellUnwatched(ctx context.Context, p *Process, s logSource, src *opened) error {
+	origins, err := s.origins(ctx, src)
+	if err != nil {
+		return err
+	}
+	_, err = tellAbsent(ctx, p.Stderr, src, origins, time.Time{})
+	return err
+}
+
 // isBucket reports whether an address is of a bucket.
 func isBucket(address string) bool { return strings.HasPrefix(address, "s3://") }
