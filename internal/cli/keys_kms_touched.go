@@ -108,6 +108,10 @@ func (f touchFlags) look(ctx context.Context, p *Process, j journal, of func(*cl
 	defer closeLogs(logs) //nolint:errcheck // only read from
 	var sources []string
 	for _, l := range logs {
+		// What is in the archive only may be just what is looked for.
+		if _, err := tellAbsent(ctx, p.Stderr, l, l.origins, until.Add(-f.Since)); err != nil {
+			return lifecycle.Touched{}, err
+		}
 		if err := eachLogged(ctx, l, usage, until.Add(-f.Since), see); err != nil {
 			return lifecycle.Touched{}, err
 		}

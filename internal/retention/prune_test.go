@@ -16,8 +16,6 @@ import (
 	"cardea/internal/retention"
 )
 
-const toolLog = "cardea/vault-1-cli"
-
 // errKilled is where a process ends in a test.
 var errKilled = errors.New("killed")
 
@@ -51,7 +49,7 @@ func (m *memStore) RecordPruning(_ context.Context, p audit.Pruning, note []byte
 		return errKilled
 	}
 	m.logs[p.Origin].prunings = append(m.logs[p.Origin].prunings, note)
-	m.commitSealed(m.t, toolLog, p.Time, e)
+	m.commitSealed(m.t, cliLog, p.Time, e)
 	return nil
 }
 
@@ -78,9 +76,9 @@ func (m *memStore) FinishPruning(ctx context.Context, origin string) error {
 
 func newMemStore(t testing.TB, n int) *memStore {
 	t.Helper()
-	m := newMemLog(t, vaultLog, toolLog)
+	m := newMemLog(t, vaultLog, cliLog)
 	fill(t, m, n)
-	m.commit(t, toolLog, noon, entry("vault-1-cli", 1, noon))
+	m.commit(t, cliLog, noon, entry("vault-1-cli", 1, noon))
 	return &memStore{memLog: m, t: t}
 }
 
@@ -99,10 +97,10 @@ func fill(t testing.TB, m *memLog, n int) {
 
 func (m *memStore) options(before time.Time) retention.PruneOptions {
 	return retention.PruneOptions{
-		Before: before, Verifiers: m.verifiers(), Now: func() time.Time { return hours(60) }, Signer: m.logs[toolLog].signer,
+		Before: before, Verifiers: m.verifiers(), Now: func() time.Time { return hours(60) }, Signer: m.logs[cliLog].signer,
 		Undelivered: func(string) (int64, string, error) { return math.MaxInt64, "", nil },
 		Record: func(ctx context.Context, origin, detail string, write func(context.Context, audit.Sealed) error) error {
-			e := entry("vault-1-cli", int(m.logs[toolLog].tree.Size()), hours(60))
+			e := entry("vault-1-cli", int(m.logs[cliLog].tree.Size()), hours(60))
 			e.Op, e.Result, e.Resource, e.Detail = audit.OpLogPrune, "pruned", audit.Resource{Kind: "log", Reference: origin}, detail
 			s, err := e.Seal()
 			if err != nil {
@@ -357,5 +355,34 @@ func TestJoinedTellsWhatCannotBeRead(t *testing.T) {
 		if !errors.Is(err, errKilled) {
 			t.Error(err)
 		}
+	}
+}
+
+// TestJournalThatWasPrunedBeginsLater: days whose reviews may be in the archive are
+// neither missing nor judged by halves.
+func TestJournalThatWasPrunedBeginsLater(t *testing.T) {
+	t.Parallel()
+	m := newMemLog(t, vaultLog, cliLog)
+	day := func(d, h int) time.Time { return time.Date(2026, 3, d, h, 0, 0, 0, time.UTC) }
+	note(t, m, day(2, 9), retention.OpReviewStart, "2026-03-01", "s")
+	note(t, m, day(2, 10), retention.OpReviewClose, "2026-03-01", "nothing") // its beginning is pruned
+	note(t, m, day(3, 9), retention.OpReviewStart, "2026-03-02", "s")
+	note(t, m, day(3, 10), retention.OpReviewClose, "2026-03-02", "nothing")
+	l := m.logs[cliLog]
+	signed, err := l.signer.SignPruning(audit.Pruning{Origin: cliLog, To: 1, Archive: strings.Repeat("ab", 32), Last: day(2, 9), Time: noon})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.prunings, l.segments = [][]byte{signed}, l.segments[1:]
+	j := readJournal(t, m)
+	days := j.Days(day(1, 0), day(4, 1))
+	if j.Problems != 0 || len(days) != 2 || days[0].Day != "2026-03-02" || days[0].Status != retention.DayReviewed || days[1].Status != retention.DayDue {
+		t.Errorf("%d problems, %+v", j.Problems, days)
+	}
+	if err := j.MayStart("2026-03-01", day(4, 0)); !errors.Is(err, retention.ErrArchived) {
+		t.Errorf("start: %v", err)
+	}
+	if err := j.MayClose("2026-03-01", "x"); !errors.Is(err, retention.ErrArchived) {
+		t.Errorf("close: %v", err)
 	}
 }

@@ -29,6 +29,7 @@ type memLog struct {
 	signer   *audit.Signer
 	verifier string
 	signed   [][]byte
+	prunings [][]byte
 	broken   error
 }
 
@@ -125,7 +126,32 @@ func (m *memLog) Tiles(context.Context, string) iter.Seq2[audit.Tile, error] {
 }
 
 func (m *memLog) Prunings(context.Context, string) iter.Seq2[[]byte, error] {
-	return func(func([]byte, error) bool) {}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	prunings := m.prunings
+	return func(yield func([]byte, error) bool) {
+		for _, p := range prunings {
+			if !yield(p, nil) {
+				return
+			}
+		}
+	}
+}
+
+// prune removes the first segments and records it.
+func (m *memLog) prune(t testing.TB, segments int) {
+	t.Helper()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	to := m.tree.Size()
+	if segments < len(m.segments) {
+		to = m.segments[segments].First
+	}
+	signed, err := m.signer.SignPruning(audit.Pruning{Origin: m.origin, To: to, Archive: strings.Repeat("ab", 32), Last: testTime, Time: testTime})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.prunings, m.segments = append(m.prunings, signed), m.segments[segments:]
 }
 
 func (m *memLog) Checkpoints(context.Context, string) iter.Seq2[[]byte, error] {
