@@ -311,7 +311,13 @@ func syntaxFault(err error) *fault {
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
 		return jsonFault("EOF while parsing a value")
 	case errors.As(err, &s):
-		// The error's own text may hold parts of the body.
+		// The error's own text may hold parts of the body, but for these.
+		switch s.Err.Error() {
+		case "exceeded max depth": // of the decoder, which is far beyond ours
+			return deepFault()
+		case "invalid UTF-8":
+			return jsonFault("invalid UTF-8 at byte " + strconv.FormatInt(s.ByteOffset, 10))
+		}
 		return jsonFault("syntax error at byte " + strconv.FormatInt(s.ByteOffset, 10))
 	}
 	return jsonFault("syntax error")

@@ -427,3 +427,18 @@ func TestCanonicalBase64(t *testing.T) {
 		}
 	})
 }
+
+// TestBodyThatIsNoJSONSaysWhy where the reason is no part of the body.
+func TestBodyThatIsNoJSONSaysWhy(t *testing.T) {
+	t.Parallel()
+	s := serve(t, serverOptions{})
+	deep := strings.Repeat("[", 20_000)
+	for name, tc := range map[string]struct{ body, want string }{
+		"beyond the decoder's own depth": {`{"entity_id":"e","vault_id":"v","data":` + deep, "nested deeper than 64 levels"},
+		"not UTF-8":                      {"{\"entity_id\":\"e\xff\"}", "invalid UTF-8 at byte 15"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s.do(t, post("/api/v2/vault/add", tc.body)).want(t, 400, failure("TE_03", "Failed to parse the request body as JSON: "+tc.want))
+		})
+	}
+}
