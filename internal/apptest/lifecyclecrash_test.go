@@ -23,6 +23,7 @@ import (
 	awskms "github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 
+	"cardea/internal/approval"
 	"cardea/internal/lifecycle"
 )
 
@@ -37,6 +38,8 @@ type deadly struct {
 	at   string     // or the operation to kill at
 	cmd  *exec.Cmd
 	did  []string // operations that change something
+
+	done []string // what everyKill killed at, and an undisturbed run
 }
 
 // reads says whether an operation changes nothing. What a user does with a key changes
@@ -179,6 +182,7 @@ func (d *deadly) everyKill(t *testing.T, env []string, prepare func(i int) (args
 			t.Errorf("after a kill at %s, %d of %v:\n%s\nundisturbed:\n%s", all[n-1], n, all, got, want)
 		}
 	}
+	d.done = append([]string{"undisturbed"}, all...)
 	t.Logf("killed at each of %v", all)
 }
 
@@ -263,9 +267,10 @@ func TestLifecycleApplyCrash(t *testing.T) {
     users: ["arn:aws:iam::%[6]s:role/%[5]s"]
 `, class, name, description, environment, user, keyAccount)
 		}
-		text := "version: 1\nkeys:" + class("old", "before", "test", "app")
+		const start = "version: 1\napprovals: {key.put-policy: 1}\nkeys:"
+		text := start + class("old", "before", "test", "app")
 		if made {
-			text = "version: 1\nkeys:" + class("old", "after", "prod", "other") + class("new", "made", "prod", "app")
+			text = start + class("old", "after", "prod", "other") + class("new", "made", "prod", "app")
 		}
 		path := filepath.Join(in.dir, name+".yaml")
 		write(t, path, text)
@@ -274,6 +279,7 @@ func TestLifecycleApplyCrash(t *testing.T) {
 	for _, role := range []string{"app", "other"} {
 		in.role(t, role)
 	}
+	people := in.people(t, "requester", "approver")
 	apply := func(path string) []string {
 		return []string{"lifecycle", "apply", "--file", path, "--endpoint-url", d.url, "--config", in.config}
 	}
@@ -281,7 +287,9 @@ func TestLifecycleApplyCrash(t *testing.T) {
 		if out, err := d.run(t, 0, env, apply(file(i, false))...); err != nil {
 			t.Fatalf("%v\n%s", err, out)
 		}
-		return apply(file(i, true))
+		path := file(i, true)
+		request := in.approved(t, d, env, people, path, fmt.Sprintf(number, i))
+		return append(apply(path), "--register", people, "--approval", request)
 	}, func(i int) string {
 		n := fmt.Sprintf(number, i)
 		var all []string
@@ -295,6 +303,51 @@ func TestLifecycleApplyCrash(t *testing.T) {
 		return strings.Join(all, "\n")
 	})
 	in.explained(t, "lifecycle.apply")
+	records, err := (&approval.Ledger{Dir: filepath.Join(in.dir, "approvals")}).Records()
+	if err != nil {
+		t.Fatal(err)
+	}
+	events := map[approval.Event]int{}
+	for _, r := range records {
+		events[r.Event]++
+	}
+	if n := len(d.done); events[approval.EventBegun] != n || events[approval.EventFinished] != n {
+		t.Errorf("%v in the ledger of approvals, %d were executed", events, n)
+	}
+}
+
+// people makes a key and a line in a register for one person a role.
+func (in *keyInstallation) people(t *testing.T, roles ...string) (register string) {
+	t.Helper()
+	register = filepath.Join(in.dir, "people.toml")
+	text := ""
+	for _, role := range roles {
+		verifier := strings.TrimSpace(string(in.run(t, "approval", "keygen", "--name", role, "--out", filepath.Join(in.dir, role+".key"))))
+		text += fmt.Sprintf("[[person]]\nname = %q\nfull_name = \"A Person\"\nroles = [%q]\nvalid_until = 2099-01-01T00:00:00Z\nkey = %q\n", role, role, verifier)
+	}
+	write(t, register, text)
+	return register
+}
+
+// approved is an approved request for the policy that a file wants a key to have.
+func (in *keyInstallation) approved(t *testing.T, d *deadly, env []string, register, file, name string) (request string) {
+	t.Helper()
+	out, err := d.run(t, 0, env, "lifecycle", "plan", "--file", file, "--endpoint-url", d.url, "--output", "json")
+	var plan struct {
+		Steps []lifecycle.Step `json:"steps"`
+	}
+	if jerr := json.Unmarshal([]byte(out), &plan); jerr != nil {
+		t.Fatalf("%v, %v\n%s", jerr, err, out)
+	}
+	i := slices.IndexFunc(plan.Steps, func(s lifecycle.Step) bool { return s.Approval != nil })
+	if i < 0 {
+		t.Fatalf("no step needs approval: %s", out)
+	}
+	request = filepath.Join(in.dir, name+".request")
+	in.run(t, "approval", "request", "--register", register, "--key", filepath.Join(in.dir, "requester.key"), "--operation", "key.put-policy",
+		"--target", plan.Steps[i].Approval.Target, "--param", "policy-sha256="+plan.Steps[i].Approval.Params["policy-sha256"], "--approvals", "1", "--reason", "a test", "--out", request)
+	in.run(t, "approval", "approve", request, "--register", register, "--key", filepath.Join(in.dir, "approver.key"))
+	return request
 }
 
 // TestKeysRotateCrash kills 'cardea keys rotate --key-id' with SIGKILL at every change,

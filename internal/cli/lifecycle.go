@@ -6,9 +6,10 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/mod/sumdb/note"
 
@@ -130,8 +131,16 @@ type approvals struct {
 
 // granted are the requests that were executed, to be marked as finished.
 type granted struct {
-	ledger   approval.Ledger
+	ledger   *approval.Ledger
 	requests []*approval.State
+}
+
+func (g *granted) begin(path string, signed []byte, st *approval.State) error {
+	if _, err := g.ledger.Begin(st.Request, signed); err != nil {
+		return fmt.Errorf("--approval: %s: %w", path, err)
+	}
+	g.requests = append(g.requests, st)
+	return nil
 }
 
 func (g *granted) names() string {
@@ -150,44 +159,64 @@ func (g *granted) finish(result string) error {
 	return all
 }
 
-// check returns what looks for an approved request among those given.
-func (a approvals) check(p *Process, j journal) (*granted, func(*lifecycle.Needed) error, error) {
-	g := &granted{}
+// check has an administrator look for approved requests among those given. Who calls
+// it closes the ledger of what it returns.
+func (a approvals) check(p *Process, j journal, admin *lifecycle.Administrator) (*granted, error) {
+	g := &granted{ledger: &approval.Ledger{}}
 	if len(a.Approval) == 0 {
-		return g, nil, nil
+		return g, nil
 	}
 	if a.Register == "" {
-		return nil, nil, usageError{errors.New("--register: name the register of people, with --approval")}
+		return nil, usageError{errors.New("--register: name the register of people, with --approval")}
 	}
 	reg, err := registerFile{a.Register}.read()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	cfg, err := installation(p, j.Config, j.DataDir)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	g.ledger = approval.Ledger{Dir: filepath.Join(cfg.Node.DataDir, "approvals")}
-	return g, func(n *lifecycle.Needed) error {
-		var last error
-		for _, path := range a.Approval {
-			signed, err := readSmall(path)
-			if err != nil {
-				return fmt.Errorf("--approval: %w", err)
-			}
-			st, err := approval.Check(signed, reg, p.Now(), approval.Want{Operation: n.Operation, Target: n.Target, Params: n.Params, Approvals: n.Approvals})
-			if err != nil {
-				last = fmt.Errorf("--approval: %s: %w", path, err)
-				continue
-			}
-			if _, err := g.ledger.Begin(st.Request, signed); err != nil {
-				return fmt.Errorf("--approval: %s: %w", path, err)
-			}
-			g.requests = append(g.requests, st)
+	g.ledger = ledgerOf(p, cfg)
+	admin.Approve = func(n *lifecycle.Needed) error {
+		path, signed, st, err := a.find(reg, p.Now(), n)
+		if err != nil {
+			return err
+		}
+		return g.begin(path, signed, st)
+	}
+	admin.Settled = func(n *lifecycle.Needed) error {
+		path, signed, st, err := a.find(reg, p.Now(), n)
+		if err != nil {
+			return nil //nolint:nilerr // it is of something else, or was never needed
+		}
+		records, err := g.ledger.Records()
+		if err != nil {
+			return err
+		}
+		has := func(e approval.Event) bool {
+			return slices.ContainsFunc(records, func(r approval.Record) bool { return r.Request == st.Request.ID && r.Event == e })
+		}
+		if !has(approval.EventBegun) || has(approval.EventFinished) {
 			return nil
 		}
-		return last
-	}, nil
+		return g.begin(path, signed, st)
+	}
+	return g, nil
+}
+
+// find is the request for what is needed.
+func (a approvals) find(reg *approval.Register, now time.Time, n *lifecycle.Needed) (path string, signed []byte, st *approval.State, err error) {
+	for _, path = range a.Approval {
+		if signed, err = readSmall(path); err != nil {
+			return "", nil, nil, fmt.Errorf("--approval: %w", err)
+		}
+		if st, err = approval.Check(signed, reg, now, approval.Want{Operation: n.Operation, Target: n.Target, Params: n.Params, Approvals: n.Approvals}); err == nil {
+			return path, signed, st, nil
+		}
+		err = fmt.Errorf("--approval: %s: %w", path, err)
+	}
+	return "", nil, nil, err
 }
 
 type lifecycleApplyCommand struct {
@@ -211,11 +240,11 @@ func (c lifecycleApplyCommand) Run(ctx context.Context, p *Process) error {
 		return err
 	}
 	v := planView{Steps: []lifecycle.Step{}, Conflicts: []string{}}
-	g, check, err := c.check(p, c.journal)
+	g, err := c.check(p, c.journal, admin)
 	if err != nil {
 		return err
 	}
-	admin.Approve = check
+	defer g.ledger.Close() //nolint:errcheck // what is held ends with this process, too
 	admin.Begin = func(steps []lifecycle.Step) error {
 		return c.perform(ctx, p, true, app.OpLifecycleApply, vault.Target{}, "", func() (string, string, error) {
 			return "begun", stepsText(steps) + "; approvals: " + cmpText(g.names(), "none"), nil

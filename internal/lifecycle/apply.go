@@ -1,6 +1,7 @@
 package lifecycle
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -17,6 +18,9 @@ type Administrator struct {
 	KMS *awskms.Client
 	// Approve returns an error unless what is needed was approved; nil refuses all.
 	Approve func(*Needed) error
+	// Settled is told of what would need approval and is done already, perhaps by a run
+	// that was killed before it could say so. It may be nil.
+	Settled func(*Needed) error
 	// Begin is told of all steps before the first is done, so that what a run that is
 	// killed did is explained; its error stops everything. It may be nil.
 	Begin func([]Step) error
@@ -51,6 +55,9 @@ func (a *Administrator) Apply(ctx context.Context, p *Policy) (done []Step, err 
 			return nil, fmt.Errorf("%s: %s: %w", s.Class, s.Kind, err)
 		}
 	}
+	if err := a.settle(p, inv); err != nil {
+		return nil, err
+	}
 	if a.Begin != nil && len(steps) > 0 {
 		if err := a.Begin(steps); err != nil {
 			return nil, err
@@ -84,6 +91,26 @@ func (a *Administrator) Apply(ctx context.Context, p *Policy) (done []Step, err 
 		err = fmt.Errorf("%w: %v: run it again, and look who else changes keys", ErrUnproved, what)
 	}
 	return done, err
+}
+
+// settle tells of the keys that have the policy that the file wants.
+func (a *Administrator) settle(p *Policy, inv *Inventory) error {
+	for _, name := range slices.Sorted(maps.Keys(p.Keys)) {
+		k, err := inv.Of(name)
+		if a.Settled == nil || err != nil || k == nil {
+			continue
+		}
+		policy, err := p.Keys[name].KeyPolicy()
+		if err != nil {
+			return err
+		}
+		if n := p.policyApproval(k.ARN, policy); n != nil && bytes.Equal(k.Policy, policy) {
+			if err := a.Settled(n); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 func (a *Administrator) approved(n *Needed) error {

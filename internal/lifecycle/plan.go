@@ -89,9 +89,8 @@ func (p *Policy) planClass(c *Class, inv *Inventory) (steps []Step, conflicts []
 		if k != nil {
 			s.Key = k.ARN
 		}
-		if n := p.Approvals[approval.KeyPolicy]; kind == StepPolicy && n > 0 {
-			sum := sha256.Sum256(policy)
-			s.Approval = &Needed{Operation: approval.KeyPolicy, Target: k.ARN, Params: map[string]string{"policy-sha256": hex.EncodeToString(sum[:])}, Approvals: n}
+		if kind == StepPolicy {
+			s.Approval = p.policyApproval(k.ARN, policy)
 		}
 		steps = append(steps, s)
 	}
@@ -127,6 +126,16 @@ func (p *Policy) planClass(c *Class, inv *Inventory) (steps []Step, conflicts []
 		rest[i].Key = k.ARN
 	}
 	return append(steps, rest...), conflicts, err
+}
+
+// policyApproval is what must be approved for a key's policy, nil if nothing is.
+func (p *Policy) policyApproval(arn string, policy []byte) *Needed {
+	n := p.Approvals[approval.KeyPolicy]
+	if n == 0 {
+		return nil
+	}
+	sum := sha256.Sum256(policy)
+	return &Needed{Operation: approval.KeyPolicy, Target: arn, Params: map[string]string{"policy-sha256": hex.EncodeToString(sum[:])}, Approvals: n}
 }
 
 // planRest plans what can only be done to a key that there is.
