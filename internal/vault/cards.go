@@ -122,23 +122,56 @@ func (s *Service) storeCard(ctx context.Context, c *call, r StoreCardRequest) (S
 	if err != nil {
 		return StoreCardResult{}, err
 	}
-	hashes, err := s.hashes.MACs(ctx, tenant.Name, PurposeDedupe, dedupeParts(kind, r.Owner.Merchant, r.Owner.Customer, hashed)...)
-	if err != nil {
-		return StoreCardResult{}, fmt.Errorf("dedupe hash: %w", err)
-	}
-	own, others := s.settled(hashes)
 	rec := Record{
-		Dedupe: &own.MAC, HashedBy: own.Version, HolderID: holder.ID, Space: SpaceV1, Kind: kind,
+		HolderID: holder.ID, Space: SpaceV1, Kind: kind,
 		Customer: r.Owner.Customer, Reference: r.Reference, CreatedAt: now, ExpiresAt: expires,
 	}
 	if rec.Reference == "" {
 		rec.Reference = uuid.Must(uuid.NewV7()).String()
 	}
 	rec.Lookup = LookupOf(tenant.Name, r.Owner.Merchant, SpaceV1, rec.Customer, rec.Reference)
-	if err := s.seal(ctx, &rec, rec.context(r.Owner, nil), plaintext); err != nil {
+	hashes, err := s.hashAndSeal(ctx, tenant, r.Owner, &rec, plaintext, hashed)
+	if err != nil {
 		return StoreCardResult{}, err
 	}
+	own, others := s.settled(hashes)
+	rec.Dedupe, rec.HashedBy = &own.MAC, own.Version
 	return s.insertCard(ctx, c, r.Owner, &rec, others, plaintext)
+}
+
+// hashAndSeal seals plaintext into rec and returns the keyed hashes by which the card
+// is found again. Where both are calls to KMS, neither waits for the other.
+func (s *Service) hashAndSeal(ctx context.Context, tenant Tenant, o Owner, rec *Record, plaintext, hashed secret.Bytes) ([]VersionMAC, error) {
+	at := rec.context(o, nil)
+	sealed := func() error { return s.seal(ctx, rec, at, plaintext) }
+	if tenant.Mode == ModeKMS {
+		sealed = meanwhile(sealed)
+	}
+	hashes, err := s.hashes.MACs(ctx, tenant.Name, PurposeDedupe, dedupeParts(rec.Kind, o.Merchant, o.Customer, hashed)...)
+	if err != nil {
+		err = fmt.Errorf("dedupe hash: %w", err)
+	}
+	if err == nil || tenant.Mode == ModeKMS { // what was begun ends before what it seals is wiped
+		err = cmp.Or(err, sealed())
+	}
+	return hashes, err
+}
+
+// meanwhile begins f and returns what waits for it. A panic of f, which on its own
+// goroutine would end the process, is an error.
+func meanwhile(f func() error) (wait func() error) {
+	done := make(chan error, 1)
+	go func() {
+		err := errAborted
+		defer func() {
+			if r := recover(); r != nil {
+				err = fmt.Errorf("%w: %v", errAborted, r)
+			}
+			done <- err
+		}()
+		err = f()
+	}()
+	return func() error { return <-done }
 }
 
 func (r *StoreCardRequest) validate() error {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -262,12 +263,22 @@ func (a *KeyAdmin) idle(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// each calls f for every row, several at once.
+// each calls f for every row, several at once, until there is an error.
 func each(rows []HeldRecord, f func(i int, h *HeldRecord) error) error {
-	var g errgroup.Group
-	g.SetLimit(jobParallel)
-	for i := range rows {
-		g.Go(func() error { return f(i, &rows[i]) })
+	var (
+		g    errgroup.Group
+		next atomic.Int64
+	)
+	for range min(jobParallel, len(rows)) {
+		g.Go(func() error {
+			for i := int(next.Add(1)) - 1; i < len(rows); i = int(next.Add(1)) - 1 {
+				if err := f(i, &rows[i]); err != nil {
+					next.Store(int64(len(rows)))
+					return err
+				}
+			}
+			return nil
+		})
 	}
 	return g.Wait()
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"cardea/internal/audit"
 	"cardea/internal/pan"
@@ -177,67 +178,94 @@ func (r *jobRun) drain(ctx context.Context, w WrappedKey) (bad int64, err error)
 	for {
 		var changed int64
 		bad, r.job.After = 0, 0
-		for {
-			rows, err := r.a.o.Store.RecordsUnder(ctx, w.version(), r.job.After, jobBatch)
-			if err != nil {
-				return 0, err
+		next := r.sealBatch(ctx, w, 0)
+		for len(next.read) > 0 && next.err == nil {
+			b := next
+			last := b.read[len(b.read)-1].Row
+			// Who has named a rate has the next batch sealed while this one is committed. At
+			// the configured rate there is a rest between them, in which rows may change.
+			ahead := make(chan batch, 1)
+			if r.job.Rate > 0 {
+				go func() { ahead <- r.sealBatch(ctx, w, last) }()
 			}
-			if len(rows) == 0 {
-				break
-			}
-			n, skipped, err := r.move(ctx, w, rows)
-			if err != nil {
-				return 0, err
-			}
+			n, skipped, err := r.move(ctx, w, &b)
 			bad += n
 			changed += skipped
 			r.job.Skipped += skipped
-			r.job.After = rows[len(rows)-1].Row
-			if err := r.save(ctx, false); err != nil {
+			r.job.After = last
+			if err == nil {
+				err = r.save(ctx, false)
+			}
+			if r.job.Rate > 0 {
+				next = <-ahead
+			}
+			if err != nil {
 				return 0, err
 			}
+			if r.job.Rate == 0 {
+				next = r.sealBatch(ctx, w, last)
+			}
 		}
-		if changed == 0 {
-			return bad, nil
+		if next.err != nil || changed == 0 {
+			return bad, next.err
 		}
 	}
 }
 
-// move seals a batch of rows anew and puts it in the place of what was read.
-func (r *jobRun) move(ctx context.Context, w WrappedKey, rows []HeldRecord) (bad, skipped int64, err error) {
-	began, read := r.a.gate.Now(), len(rows)
-	rows = r.leaving(w, rows)
-	sealed := make([]Sealed, len(rows))
-	failed := make([]error, len(rows))
-	err = each(rows, func(i int, h *HeldRecord) error {
+// batch is rows that were read, and sealed anew.
+type batch struct {
+	read    []HeldRecord
+	leaving []HeldRecord // those of them that are to be moved
+	sealed  []Sealed     // of these
+	failed  []error      // likewise
+	took    time.Duration
+	err     error
+}
+
+// sealBatch reads the rows under a key after a row number, and seals them anew.
+func (r *jobRun) sealBatch(ctx context.Context, w WrappedKey, after int64) (b batch) {
+	began := r.a.gate.Now()
+	if b.read, b.err = r.a.o.Store.RecordsUnder(ctx, w.version(), after, jobBatch); b.err != nil {
+		return b
+	}
+	b.leaving = r.leaving(w, b.read)
+	b.sealed, b.failed = make([]Sealed, len(b.leaving)), make([]error, len(b.leaving))
+	err := each(b.leaving, func(i int, h *HeldRecord) error {
 		var err error
-		sealed[i], err = r.reseal(ctx, h, i == 0)
+		b.sealed[i], err = r.reseal(ctx, h, i == 0)
 		if err != nil && unfit(err) {
-			failed[i] = err
+			b.failed[i] = err
 			return nil
 		}
 		return err
 	})
 	if err != nil {
-		return 0, 0, fmt.Errorf("move records from under version %d of key %s: %w", w.Version, w.ID, err)
+		b.err = fmt.Errorf("move records from under version %d of key %s: %w", w.Version, w.ID, err)
 	}
+	b.took = r.a.gate.Now().Sub(began)
+	return b
+}
+
+// move puts a batch in the place of what was read.
+func (r *jobRun) move(ctx context.Context, w WrappedKey, b *batch) (bad, skipped int64, err error) {
+	began := r.a.gate.Now()
 	var changes []ResealedRecord
-	for i, h := range rows {
-		if failed[i] != nil {
+	for i, h := range b.leaving {
+		if b.failed[i] != nil {
 			bad++
-			if err := r.tell(ctx, &rows[i], OpKeyReencrypt, failed[i]); err != nil {
+			if err := r.tell(ctx, &b.leaving[i], OpKeyReencrypt, b.failed[i]); err != nil {
 				return 0, 0, err
 			}
 			continue
 		}
-		changes = append(changes, ResealedRecord{Row: h.Row, Was: h.Sealed, Sealed: sealed[i], HashedBy: h.HashedBy})
+		changes = append(changes, ResealedRecord{Row: h.Row, Was: h.Sealed, Sealed: b.sealed[i], HashedBy: h.HashedBy})
 	}
 	moved, err := r.replace(ctx, w, changes)
 	if err != nil {
 		return 0, 0, err
 	}
 	r.job.Moved += moved
-	return bad, int64(len(changes)) - moved, r.pace(ctx, read, r.a.gate.Now().Sub(began))
+	return bad, int64(len(changes)) - moved, r.pace(ctx, len(b.read), b.took+r.a.gate.Now().Sub(began))
 }
 
 // leaving are the records that are not under w already as they would be if they were
