@@ -221,7 +221,9 @@ func TestNodeTellsEveryReceiverOfItsAlerts(t *testing.T) {
 	if err := os.Rename(trail, trail+".away"); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "the source fails", func() bool { return metric(t, a, "cardea_detection_lag_seconds", "trail") > 0 && a.detection.watched[1].status().LastError != "" })
+	until(t, "the source fails", func() bool {
+		return metric(t, a, "cardea_detection_lag_seconds", "trail") > 0 && a.detection.watched[1].status().LastError != ""
+	})
 	clock.advance(20 * time.Minute)
 	until(t, "readiness tells that the source stalls", func() bool { return strings.Contains(a.detectionReadiness()[0].Detail, "source trail stalls") })
 	until(t, "receivers are told", func() bool { _, f := toldIn(t, file); return f["trail true"] != "" })

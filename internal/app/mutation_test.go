@@ -2,6 +2,7 @@ package app
 
 import (
 	"bytes"
+	"encoding/base64"
 	"log/slog"
 	"os"
 	"slices"
@@ -81,7 +82,7 @@ func TestNoChangedByteOfAnExportedLogGoesUnseen(t *testing.T) {
 			changed := slices.Clone(whole)
 			changed[at+i] ^= 1 << ((at + i) % 8)
 			flips[part]++
-			if !seen(changed) {
+			if !seen(changed) && !sameSignature(line, changed[at:at+len(line)]) {
 				if missed++; missed < 10 {
 					t.Errorf("a flip in byte %d of %q is not found", i, line[:min(len(line), 80)])
 				}
@@ -93,4 +94,16 @@ func TestNoChangedByteOfAnExportedLogGoesUnseen(t *testing.T) {
 	if flips["entry"] < 100 || len(flips) < 5 {
 		t.Errorf("too few were tried: %v", flips)
 	}
+}
+
+// sameSignature reports whether two lines of a note have the same signature: the
+// base64 of golang.org/x/mod/sumdb/note has two bits at its end that say nothing.
+func sameSignature(a, b []byte) bool {
+	fields, others := bytes.Fields(a), bytes.Fields(b)
+	if len(fields) != 3 || len(others) != 3 || !bytes.Equal(fields[0], []byte("—")) || !bytes.Equal(fields[1], others[1]) {
+		return false
+	}
+	x, err := base64.StdEncoding.DecodeString(string(fields[2]))
+	y, err2 := base64.StdEncoding.DecodeString(string(others[2]))
+	return err == nil && err2 == nil && bytes.Equal(x, y)
 }
