@@ -96,12 +96,26 @@ func (t *trail) find(outcome Outcome, object, format string, args ...any) {
 		t.report.Omitted++
 		return
 	}
-	t.report.Findings = append(t.report.Findings, DigestFinding{Outcome: outcome, Object: object, Message: fmt.Sprintf(format, args...), Time: timeOf(object)})
+	t.report.Findings = append(t.report.Findings, finding(outcome, object, format, args))
+}
+
+// maxFindingText bounds the texts of a finding, which a digest may have chosen, in
+// bytes: names of objects have at most 1024.
+const maxFindingText = 2048
+
+func finding(outcome Outcome, object, format string, args []any) DigestFinding {
+	bounded := func(s string) string {
+		if len(s) > maxFindingText {
+			s = strings.ToValidUTF8(s[:maxFindingText], "") + "…"
+		}
+		return s
+	}
+	return DigestFinding{Outcome: outcome, Object: bounded(object), Message: bounded(fmt.Sprintf(format, args...)), Time: timeOf(object)}
 }
 
 func (t *trail) note(outcome Outcome, object, format string, args ...any) {
 	if len(t.report.Notes) < maxDigestFindings {
-		t.report.Notes = append(t.report.Notes, DigestFinding{Outcome: outcome, Object: object, Message: fmt.Sprintf(format, args...), Time: timeOf(object)})
+		t.report.Notes = append(t.report.Notes, finding(outcome, object, format, args))
 	}
 }
 
