@@ -3,6 +3,6 @@
 // v4.0.1 requirements 10.4.1.1 and 10.5.1).
 //
 // It promises that a report's memory does not grow with the logs, that nothing which
-// does not verify is archived, and that what it calls archived was read back and
-// verified. It changes no log.
+// does not verify is archived, that what it calls archived was read back and
+// verified, and that nothing is pruned from a store which is not archived so.
 package retention
