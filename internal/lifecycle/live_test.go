@@ -20,7 +20,6 @@ import (
 	"cardea/internal/app"
 	"cardea/internal/config"
 	"cardea/internal/identity"
-	"cardea/internal/keyspec"
 	"cardea/internal/lifecycle"
 	"cardea/internal/secret"
 )
@@ -304,21 +303,7 @@ func TestRotateSaysHowWhereThereIsNoNewMaterial(t *testing.T) {
 	if _, err := r.Rotate(t.Context(), external, nil); err == nil || !strings.Contains(err.Error(), "is PendingImport: only an enabled key is rotated") {
 		t.Errorf("got %v", err)
 	}
-	p, err := c.GetParametersForImport(t.Context(), &awskms.GetParametersForImportInput{KeyId: &external, WrappingAlgorithm: types.AlgorithmSpecRsaesOaepSha256, WrappingKeySpec: types.WrappingKeySpecRsa2048})
-	if err != nil {
-		t.Fatal(err)
-	}
-	public, err := keyspec.ParsePublic("RSA_2048", p.PublicKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	wrapped, err := keyspec.Wrap(keyspec.WrapOAEPSHA256, public, secret.Random(32))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := c.ImportKeyMaterial(t.Context(), &awskms.ImportKeyMaterialInput{KeyId: &external, EncryptedKeyMaterial: wrapped, ImportToken: p.ImportToken, ExpirationModel: types.ExpirationModelTypeKeyMaterialDoesNotExpire}); err != nil {
-		t.Fatal(err)
-	}
+	importMaterial(t, c, external, 32)
 	if _, err := r.Rotate(t.Context(), external, nil); !errors.Is(err, lifecycle.ErrNoMaterial) || !strings.Contains(err.Error(), "import it by 'cardea ceremony import --new-material', then run this again") {
 		t.Errorf("got %v", err)
 	}

@@ -61,7 +61,7 @@ func underText(under []vault.KeyInfo) string {
 func (r *Rotator) replace(ctx context.Context, k *Key, x *Rotation) error {
 	finished := x.Finished
 	if err := r.steps(ctx, k, x,
-		todo{"probe", r.User != nil && !(Journal{Steps: &x.Steps}).Did("create-key"), r.probeOld},
+		todo{"probe", r.User != nil && !x.did("create-key"), r.probeOld},
 		todo{"create-key", true, r.createSuccessor},
 		todo{"import", k.Origin == "EXTERNAL", r.awaitImport},
 		todo{"set-rotation", k.Rotates, r.sameRotation},
@@ -292,7 +292,7 @@ func (r *Rotator) next(ctx context.Context, k *Key, x *Rotation) error {
 	switch {
 	case len(x.Left) > 0:
 		add("the old key is still needed for what cannot be moved: %s", underText(x.Left))
-	case !(Journal{Steps: &x.Steps}).Did("disable-old") && k.State == types.KeyStateEnabled:
+	case !x.did("disable-old") && k.State == types.KeyStateEnabled:
 		add("what applications outside the vault have under the old key: encrypt or sign it anew, such as files by 'cardea rewrap'; when nothing needs it, also no backup, run this again with --disable-old")
 	default:
 		add("the old key is disabled: after a time in which nothing missed it, have two others approve its destruction: 'cardea approval request --operation key.schedule-deletion --target %s --param window=30', then 'cardea keys schedule-deletion --key-id %s'", x.Key, x.Key)

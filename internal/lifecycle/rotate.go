@@ -51,6 +51,9 @@ type Rotation struct {
 	Next        []string        `json:"next,omitempty"` // what people must still do
 }
 
+// did says whether a step was done.
+func (x *Rotation) did(step string) bool { return Journal{Steps: &x.Steps}.Did(step) }
+
 // Rotator rotates keys. It is for one caller at a time.
 type Rotator struct {
 	KMS *awskms.Client // of an administrator
