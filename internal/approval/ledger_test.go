@@ -258,3 +258,50 @@ func TestWhatAKilledProcessLeftOfALineIsRemoved(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func FuzzParseRecords(f *testing.F) {
+	dir := filepath.Join(f.TempDir(), "ledger")
+	l, r := &Ledger{Dir: dir, Now: func() time.Time { return now }}, &Request{ID: requestIDs()[0]}
+	if _, err := l.Begin(r, []byte("note\n\n— <&>")); err != nil {
+		f.Fatal(err)
+	}
+	if err := l.Finish(r, "done \xff"); err != nil {
+		f.Fatal(err)
+	}
+	text, err := os.ReadFile(filepath.Join(dir, "ledger"))
+	if err != nil {
+		f.Fatal(err)
+	}
+	if _, _, err := parseRecords(text); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(text)
+	f.Add([]byte("{}\n"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		all, last, err := parseRecords(b)
+		if err != nil {
+			return
+		}
+		again := filepath.Join(t.TempDir(), "ledger")
+		if err := os.WriteFile(again, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if len(b) > 0 && b[len(b)-1] != '\n' { // openJournal takes whole lines alone
+			return
+		}
+		j, err := openJournal(again, nil)
+		if err != nil || len(j.records) != len(all) || j.last != last {
+			t.Fatalf("read, and not opened: %v", err)
+		}
+		if err := errors.Join(j.append(&Record{Event: EventResumed, Request: "x"}), j.f.Close()); err != nil {
+			t.Fatal(err)
+		}
+		text, err := os.ReadFile(again)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := parseRecords(text); err != nil {
+			t.Errorf("a record more is refused: %v", err)
+		}
+	})
+}
