@@ -169,10 +169,11 @@ func (r *Responder) disable(ctx context.Context, p *Place) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if _, err := c.DisableKey(ctx, &awskms.DisableKeyInput{KeyId: &p.Key}); err != nil {
+	id := idOf(p.Key) // not every key service knows it by its ARN here
+	if _, err := c.DisableKey(ctx, &awskms.DisableKeyInput{KeyId: &id}); err != nil {
 		return "", err
 	}
-	d, err := c.DescribeKey(ctx, &awskms.DescribeKeyInput{KeyId: &p.Key})
+	d, err := c.DescribeKey(ctx, &awskms.DescribeKeyInput{KeyId: &id})
 	if err == nil && d.KeyMetadata.KeyState != types.KeyStateDisabled {
 		err = fmt.Errorf("%w: key %s is %s", ErrUnproved, p.Key, d.KeyMetadata.KeyState)
 	}

@@ -85,7 +85,7 @@ func (r *Retirer) disable(ctx context.Context, k *Key) (string, error) {
 	if k.State == types.KeyStatePendingImport {
 		return "it has no material", nil
 	}
-	if _, err := r.KMS.DisableKey(ctx, &awskms.DisableKeyInput{KeyId: &k.ARN}); err != nil {
+	if _, err := r.KMS.DisableKey(ctx, &awskms.DisableKeyInput{KeyId: &k.ID}); err != nil {
 		return "", err
 	}
 	d, err := Look(ctx, r.KMS, k.ARN)

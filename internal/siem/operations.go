@@ -96,6 +96,10 @@ func lookup(op string) operation {
 	case "kms.schedule_key_deletion", "kms.delete_key", "kms.delete_imported_key_material", "kms.delete_expired_key_material",
 		"kms.delete_custom_key_store", "key.retire", "key.shred", "log.prune":
 		return known(ActivityDelete, sensitive)
+	case "lifecycle.compromise", "lifecycle.leaver":
+		return known(ActivityUpdate, sensitive)
+	case "lifecycle.retire", "lifecycle.deletion":
+		return known(ActivityDelete, sensitive)
 	case "card.store", "data.store", "holder.create":
 		return known(ActivityCreate, routine)
 	case "record.import":
