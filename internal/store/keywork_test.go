@@ -59,6 +59,9 @@ func TestDatabaseWithDataIsBroughtUpToDate(t *testing.T) {
 			exec(`INSERT INTO wrapped_key (key_id, version, tenant, holder, purpose, state, mode, wrapped, created_at)
 				VALUES ($1, $2, 'public', 'merchant_1', 'record', $3, 1, $4, 5)`, id[:], version, string(state), []byte("wrapped"))
 		}
+		gone := vault.NewKeyID()
+		exec(`INSERT INTO wrapped_key (key_id, version, tenant, holder, purpose, state, mode, wrapped, created_at)
+			VALUES ($1, 1, 'public', 'merchant_9', 'record', 'destroyed', 1, $2, 5)`, gone[:], []byte{})
 		exec("INSERT INTO holder (tenant, name, created_at) VALUES ('public', 'merchant_1', 1)")
 		var records []vault.Record
 		for i := range 3 {
@@ -79,7 +82,7 @@ func TestDatabaseWithDataIsBroughtUpToDate(t *testing.T) {
 		}
 		s := storetest.Open(t, address)
 		keys, err := s.Inventory(t.Context(), "public")
-		if err != nil || len(keys) != 3 {
+		if err != nil || len(keys) != 4 {
 			t.Fatalf("%d keys, %v", len(keys), err)
 		}
 		for i, want := range []vault.KeyState{vault.KeyDecryptOnly, vault.KeyActive, vault.KeyDestroyed} {
@@ -105,6 +108,16 @@ func TestDatabaseWithDataIsBroughtUpToDate(t *testing.T) {
 		}
 		if _, created, err := s.PutHolder(t.Context(), vault.Holder{Tenant: "public", Name: "merchant_2"}, storetest.Entry(t, "new")); !created || err != nil {
 			t.Error(created, err)
+		}
+		// A merchant that was shredded by the release before, and one that was not.
+		for name, shredded := range map[string]bool{"merchant_9": true, "merchant_1": false} {
+			h, err := s.Holder(t.Context(), "public", name)
+			if err != nil || (h.ShreddedAt != 0) != shredded {
+				t.Errorf("%s: %+v, %v", name, h, err)
+			}
+			if _, err := s.PutRecord(t.Context(), storetest.Record(h.ID), storetest.Entry(t, name)); errors.Is(err, vault.ErrShredded) != shredded || err != nil && !shredded {
+				t.Errorf("%s: %v", name, err)
+			}
 		}
 		storetest.Verify(t, s)
 	})
