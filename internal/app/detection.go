@@ -24,6 +24,10 @@ import (
 // so long after an event its absence says something.
 const TrailLag = 20 * time.Minute
 
+// learnFrom is how much of a bucket's past is read the first time, to learn what is
+// usual: a trail may have years.
+const learnFrom = 28 * 24 * time.Hour
+
 // Detection watches the node's own logs and CloudTrail's, each source on its own:
 // what is learned of one says nothing of another.
 type Detection struct {
@@ -209,6 +213,9 @@ func (d *Detection) trail(s config.DetectSource) func(context.Context, string) (
 // OpenTrail opens a place, and with digests also those, which AWS gives the keys
 // of if keys is nil.
 func OpenTrail(ctx context.Context, p collect.Place, o collect.Options, digests bool, keys cloudtrail.Keys) ([]collect.SourceCloser, error) {
+	if p.Kind == collect.KindS3 && p.Since.IsZero() {
+		p.Since = o.Now().Add(-learnFrom)
+	}
 	log, err := p.Open(ctx, o)
 	if err != nil || !digests {
 		return []collect.SourceCloser{log}, err

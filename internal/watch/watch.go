@@ -166,6 +166,9 @@ func (w *Watcher) read(ctx context.Context, source int) error {
 		if w.o.Now().Sub(w.saved) >= w.o.SaveEvery || len(w.since) >= saveEvents*markSize {
 			w.trySave(ctx)
 		}
+		if len(w.since) >= saveEvents*markSize {
+			return nil // it cannot be written down: what is not read waits where it is
+		}
 	}
 	return nil
 }
