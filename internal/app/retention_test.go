@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -32,8 +33,9 @@ func newKeeper(t *testing.T, entries int, more string) *keeper {
 	if err != nil {
 		t.Fatal(err)
 	}
-	at := time.Now().Add(-100 * 24 * time.Hour)
-	now := func() time.Time { return at }
+	var at atomic.Int64 // the store signs on a goroutine of its own
+	at.Store(time.Now().Add(-100 * 24 * time.Hour).UnixNano())
+	now := func() time.Time { return time.Unix(0, at.Load()) }
 	n := &Node{name: "vault", log: slog.New(slog.DiscardHandler), now: now, config: cfg}
 	if n.signer, err = LoadOrMakeSigningKey(cfg, n.log); err != nil {
 		t.Fatal(err)
@@ -48,7 +50,7 @@ func newKeeper(t *testing.T, entries int, more string) *keeper {
 	}
 	write()
 	for i := range entries {
-		at = at.Add(time.Second)
+		at.Add(int64(time.Second))
 		if err := n.gate.Record(t.Context(), iam.System("node"), vault.OpLogOpen, vault.Target{Reference: fmt.Sprint(i)}, "opened", ""); err != nil {
 			t.Fatal(err)
 		}
@@ -56,7 +58,7 @@ func newKeeper(t *testing.T, entries int, more string) *keeper {
 	if err := n.store.Close(); err != nil { // signs
 		t.Fatal(err)
 	}
-	at = time.Now()
+	at.Store(time.Now().UnixNano())
 	write()
 	t.Cleanup(func() {
 		if err := n.store.Close(); err != nil {

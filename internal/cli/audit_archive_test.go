@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -41,15 +42,16 @@ func oldNode(t *testing.T, entries int, more string) (dir, file string) {
 		t.Fatal(err)
 	}
 	defer signer.Destroy()
-	at := time.Now().Add(-100 * 24 * time.Hour)
-	now := func() time.Time { return at }
+	var at atomic.Int64 // the store signs on a goroutine of its own
+	at.Store(time.Now().Add(-100 * 24 * time.Hour).UnixNano())
+	now := func() time.Time { return time.Unix(0, at.Load()) }
 	s, err := app.OpenStore(t.Context(), cfg, app.StoreOptions{Logger: discard(), Now: now, Signer: signer})
 	if err != nil {
 		t.Fatal(err)
 	}
 	g := &vault.Gate{Node: "node-1", Log: s, Tenants: vault.NewTenants(), Now: now, Logger: discard()}
 	for i := range entries {
-		at = at.Add(time.Second)
+		at.Add(int64(time.Second))
 		if err := g.Record(context.Background(), iam.System("node"), vault.OpLogOpen, vault.Target{Reference: fmt.Sprint("ref-", i)}, "opened", "old"); err != nil {
 			t.Fatal(err)
 		}
