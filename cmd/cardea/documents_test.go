@@ -113,7 +113,7 @@ cardea() {
 	case "$1 ${2-}" in "custodian unlock" | "custodian status")
 		case " $* " in
 		*" --url "*) ;;
-		*" --tenant key-service "*) set -- "$@" --url "$KEYS" ;;
+		*" --tenant key-service "* | *"/key-service-"*) set -- "$@" --url "$KEYS" ;;
 		*) set -- "$@" --url "$VAULT" ;;
 		esac ;;
 	esac

@@ -61,7 +61,7 @@ func TestOperationsNamesEveryMetric(t *testing.T) {
 		t.Fatalf("only %d metrics in the code: are they looked for in the right way?", len(there))
 	}
 	named := map[string]bool{
-		"cardea_owner": true, "cardea_node": true, "cardea_keys_owner": true, "cardea_keys_node": true, "cardea_keys": true, // of PostgreSQL
+		"cardea_owner": true, "cardea_node": true, "cardea_keys_owner": true, "cardea_keys_node": true, "cardea_keys": true, "cardea_keeper": true, // of PostgreSQL
 		"cardea_key": true, "cardea_weight": true, // members of what SIEMs get
 	}
 	for _, name := range metricInDocument.FindAllString(document(t, "operations.md"), -1) {
@@ -77,10 +77,11 @@ func TestOperationsNamesEveryMetric(t *testing.T) {
 	}
 }
 
-// foreign are messages of the operating system, of TLS and of PostgreSQL.
+// foreign are messages of the operating system, of TLS, of PostgreSQL and of SQLite.
 var foreign = []string{
 	"address already in use", "connection refused", "no such host", "timeout", "password authentication failed",
 	"certificate signed by unknown authority", "certificate is valid for", "permission denied for table", "permission denied",
+	"database disk image is malformed", "file is not a database",
 }
 
 // TestOperationsMessagesExist looks for each message of the guide's tables of

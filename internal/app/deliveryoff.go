@@ -52,8 +52,10 @@ func destinations(a config.Audit) map[string]destination {
 		on   bool
 		to   []string
 	}{
-		{"folder", p.Dir != "", []string{p.Dir}}, {"deliveries", p.Deliveries, nil},
-		{"witness", p.WitnessURL != "", []string{p.WitnessURL}}, {"bucket", p.Bucket != "", []string{p.Bucket, p.Prefix, p.Endpoint}},
+		{"folder", p.Dir != "", []string{p.Dir}},
+		{"deliveries", p.Deliveries, nil},
+		{"witness", p.WitnessURL != "", []string{p.WitnessURL}},
+		{"bucket", p.Bucket != "", []string{p.Bucket, p.Prefix, p.Endpoint}},
 	} {
 		if t.on {
 			add("publish/"+t.kind, t.kind, "", "", t.to...)

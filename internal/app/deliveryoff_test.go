@@ -51,7 +51,7 @@ func disabled(t *testing.T, cfg config.Config) (all []string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.Close() //nolint:errcheck // only read from
+	defer s.Close()
 	for n, err := range audit.Entries(t.Context(), s, "cardea/"+cfg.Node.Name, 0) {
 		if err != nil {
 			t.Fatal(err)

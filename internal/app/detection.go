@@ -34,7 +34,6 @@ type Detection struct {
 	o       Options
 	cfg     config.Detect
 	rules   *detect.Rules
-	changes changesFile
 	alerts  *Alerts // nil: alerts are only logged
 	alarm   watch.Alarm
 	metrics prometheus.Registerer

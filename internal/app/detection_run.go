@@ -31,7 +31,7 @@ func (d *Detection) run(ctx context.Context, w *watched) {
 		err := d.watch(ctx, w)
 		if ctx.Err() != nil {
 			if err != nil && !errors.Is(err, ctx.Err()) {
-				d.o.Logger.Error("detection did not end in order; after the restart some alerts come again, with the same id", slog.String("source", w.name), slog.Any("error", err))
+				d.o.Logger.ErrorContext(ctx, "detection did not end in order; after the restart some alerts come again, with the same id", slog.String("source", w.name), slog.Any("error", err))
 			}
 			return
 		}

@@ -43,8 +43,7 @@ func lineTo(t *testing.T, to string) *line {
 		t.Fatal(err)
 	}
 	l := &line{}
-	proxy := httputil.NewSingleHostReverseProxy(u)
-	proxy.Rewrite, proxy.Director = func(r *httputil.ProxyRequest) { r.SetURL(u); r.Out.Host = r.In.Host }, nil
+	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(u); r.Out.Host = r.In.Host }}
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if l.cut.Load() {
 			panic(http.ErrAbortHandler)

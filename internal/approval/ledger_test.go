@@ -115,8 +115,8 @@ func TestALedgerIsWholeWhereverItsProcessesAreKilled(t *testing.T) {
 		a, b := startExecutor(t, dir), startExecutor(t, dir)
 		done := make(chan struct{})
 		go func() {
-			a.Wait() //nolint:errcheck // it may have been killed
-			b.Wait() //nolint:errcheck // it may have been killed
+			a.Wait()
+			b.Wait()
 			close(done)
 		}()
 		reached := func() bool { return len(marks(t, dir)) >= 10*(i+1) }

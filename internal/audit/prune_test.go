@@ -497,8 +497,16 @@ func TestPruningHasOneText(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, c := range [][2]string{
-		{"prune 1", "prune 2"}, {"cardea/node-1\n", "node-1\n"}, {"256 20480", "20480 256"}, {"256 20480", "256  20480"}, {"256", "0256"},
-		{testDigest, strings.ToUpper(testDigest)}, {testDigest, testDigest[:62]}, {"last ", ""}, {"\ntime ", "\n"}, {"2025", "1969"},
+		{"prune 1", "prune 2"},
+		{"cardea/node-1\n", "node-1\n"},
+		{"256 20480", "20480 256"},
+		{"256 20480", "256  20480"},
+		{"256", "0256"},
+		{testDigest, strings.ToUpper(testDigest)},
+		{testDigest, testDigest[:62]},
+		{"last ", ""},
+		{"\ntime ", "\n"},
+		{"2025", "1969"},
 	} {
 		if c[0] == "2025" {
 			c[0] = fmt.Sprint(testTime.Year())

@@ -86,7 +86,7 @@ func serve(t *testing.T, ready string, command func(port string) *exec.Cmd) (url
 	for end := time.After(time.Minute); ; {
 		res, err := client.Get(url + ready)
 		if err == nil {
-			res.Body.Close() //nolint:errcheck // only its status is wanted
+			res.Body.Close()
 			if res.StatusCode < http.StatusInternalServerError {
 				return url
 			}

@@ -79,7 +79,8 @@ func TestTenantIsThatOfTheHandout(t *testing.T) {
 		"said":                  {custodianUnlockCommand{Handout: whole, nodeFlags: nodeFlags{Tenant: "third"}}, "third", ""},
 		"neither said nor read": {custodianUnlockCommand{ShareFile: share, nodeFlags: nodeFlags{TokenFile: testHandout(t, testToken)}}, "", "missing flags: --tenant=NAME (a whole handout names its tenant)"},
 		"of two tenants": {
-			custodianUnlockCommand{ShareFile: whole, nodeFlags: nodeFlags{TokenFile: other}}, "",
+			custodianUnlockCommand{ShareFile: whole, nodeFlags: nodeFlags{TokenFile: other}},
+			"",
 			`--token-file is of tenant "other", --share-file of tenant "acme": say which by --tenant`,
 		},
 	} {

@@ -26,7 +26,7 @@ func dataOf(ctx context.Context, p *Process, j journal, cfg config.Config) (life
 	if cfg.Vault.Listen == "" {
 		return nil, nil //nolint:nilnil // no vault is no error
 	}
-	v, err := vaultFlags{Config: j.Config, DataDir: j.DataDir}.connect(ctx, p)
+	v, err := vaultFlags(j).connect(ctx, p)
 	if err != nil {
 		return nil, fmt.Errorf("which of the vault's records are under the key must be known: %w", err)
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -194,33 +195,43 @@ func openableFiles(folders []string) func(key string) ([]string, error) {
 		id := key[strings.LastIndexByte(key, '/'):]
 		found := []string{}
 		for _, folder := range folders {
-			err := filepath.WalkDir(folder, func(path string, e os.DirEntry, err error) error {
-				if err != nil || !e.Type().IsRegular() {
-					return err
-				}
-				f, err := os.Open(path)
-				if err != nil {
-					return err
-				}
-				defer f.Close() //nolint:errcheck // only read from
-				h, err := fileenc.ReadHeader(f, maxInspectedKeys)
-				if err != nil {
-					return nil //nolint:nilerr // it is no encrypted file
-				}
-				for _, name := range h.KeyNames() {
-					if strings.HasSuffix(name, id) {
-						found = append(found, path)
-						break
-					}
-				}
-				return nil
-			})
+			in, err := filesOpenedBy(folder, id)
 			if err != nil {
 				return nil, fmt.Errorf("--files: %w", err)
 			}
+			found = append(found, in...)
 		}
 		return found, nil
 	}
+}
+
+// filesOpenedBy are the files in a folder, and in none that a link leads to, whose
+// header names a key that ends in id.
+func filesOpenedBy(folder, id string) (found []string, err error) {
+	root, err := os.OpenRoot(folder)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close() //nolint:errcheck // only read from
+	err = fs.WalkDir(root.FS(), ".", func(path string, e fs.DirEntry, err error) error {
+		if err != nil || !e.Type().IsRegular() {
+			return err
+		}
+		f, err := root.Open(path)
+		if err != nil {
+			return err
+		}
+		defer f.Close() //nolint:errcheck // only read from
+		h, err := fileenc.ReadHeader(f, maxInspectedKeys)
+		if err != nil {
+			return nil //nolint:nilerr // it is no encrypted file
+		}
+		if slices.ContainsFunc(h.KeyNames(), func(name string) bool { return strings.HasSuffix(name, id) }) {
+			found = append(found, filepath.Join(folder, path))
+		}
+		return nil
+	})
+	return found, err
 }
 
 // maxInspectedKeys is how many keys an encrypted file may be under and be looked at.

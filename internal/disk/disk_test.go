@@ -23,8 +23,8 @@ func TestChildHoldsALock(t *testing.T) {
 	if _, err := disk.TryLock(path); err != nil {
 		t.Fatal(err)
 	}
-	os.Stdout.WriteString("locked\n") //nolint:errcheck // the parent notices
-	io.Copy(io.Discard, os.Stdin)     //nolint:errcheck // until it is killed
+	os.Stdout.WriteString("locked\n")
+	io.Copy(io.Discard, os.Stdin)
 }
 
 func TestALockEndsWithItsProcess(t *testing.T) {
@@ -36,7 +36,7 @@ func TestALockEndsWithItsProcess(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer in.Close() //nolint:errcheck // the process is gone
+	defer in.Close()
 	out, err := c.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -53,7 +53,7 @@ func TestALockEndsWithItsProcess(t *testing.T) {
 	if err := c.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	c.Wait() //nolint:errcheck // it was killed
+	c.Wait()
 	l, err := disk.TryLock(path)
 	if err != nil {
 		t.Fatalf("after the other was killed: %v", err)

@@ -118,7 +118,7 @@ func (r *Rotator) awaitImport(ctx context.Context, _ *Key, x *Rotation) (string,
 		return "", err
 	}
 	if now.State != types.KeyStateEnabled {
-		return "", fmt.Errorf("%w: the new key %s waits for its material: make it by 'cardea ceremony generate', wrap it by 'cardea ceremony wrap', import it by 'cardea ceremony import --key-id %s', then run this again", ErrNoMaterial, x.NewKey, x.NewKey)
+		return "", fmt.Errorf("%w: the new key %s waits for its material: make it by 'cardea ceremony generate', wrap it by 'cardea ceremony wrap', import it by 'cardea ceremony import', then run this again", ErrNoMaterial, x.NewKey)
 	}
 	if now.ValidTo.IsZero() {
 		return "its material was imported", nil

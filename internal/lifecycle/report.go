@@ -92,8 +92,15 @@ func grantTable(title string, places []Place) ReportTable {
 // Report is the answer for people.
 func (x *Compromise) Report() *Report {
 	r := &Report{Title: "Compromise of a key", Steps: allSteps(x.Steps, x.Replacement), Open: x.Open, Facts: [][2]string{
-		{"key", x.Key}, {"class", x.Class}, {"reason", x.Reason}, {"begun", moment(x.Started)}, {"finished", moment(x.Finished)}, {"approval", x.Approval.String()},
-		{"may open it", cmpNone(x.Opener)}, {"new key", cmpNone(x.Replacement.NewKey)}, {"used", x.Touched.basis()},
+		{"key", x.Key},
+		{"class", x.Class},
+		{"reason", x.Reason},
+		{"begun", moment(x.Started)},
+		{"finished", moment(x.Finished)},
+		{"approval", x.Approval.String()},
+		{"may open it", cmpNone(x.Opener)},
+		{"new key", cmpNone(x.Replacement.NewKey)},
+		{"used", x.Touched.basis()},
 	}}
 	places := ReportTable{Title: "Where it is", Header: []string{"KEY", "STATE AS FOUND", "ALIASES"}}
 	for _, p := range x.Places {

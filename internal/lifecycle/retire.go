@@ -154,8 +154,16 @@ func (p *Policy) DeletionApproval(op approval.Operation, key string, window Days
 // Report is the retirement for people.
 func (x *Retirement) Report() *Report {
 	r := &Report{Title: "Retirement of a key", Steps: x.Steps, Open: x.Open, Facts: [][2]string{
-		{"key", x.Key}, {"class", x.Class}, {"kind", x.Spec + " for " + x.Usage + ", origin " + x.Origin}, {"made", moment(x.Created)}, {"replaced by", cmpNone(x.ReplacedBy)},
-		{"reason", x.Reason}, {"approval", x.Approval.String()}, {"begun", moment(x.Started)}, {"to be destroyed on", moment(x.Deletion)}, {"destroyed", moment(x.Destroyed)},
+		{"key", x.Key},
+		{"class", x.Class},
+		{"kind", x.Spec + " for " + x.Usage + ", origin " + x.Origin},
+		{"made", moment(x.Created)},
+		{"replaced by", cmpNone(x.ReplacedBy)},
+		{"reason", x.Reason},
+		{"approval", x.Approval.String()},
+		{"begun", moment(x.Started)},
+		{"to be destroyed on", moment(x.Deletion)},
+		{"destroyed", moment(x.Destroyed)},
 	}}
 	evidence := ReportTable{Title: "How it is known that nothing needs it", Header: []string{"FOUND"}}
 	for _, e := range x.Evidence {

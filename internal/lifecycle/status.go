@@ -157,7 +157,7 @@ func (c *Class) judge(k *Key, now time.Time) KeyStatus {
 	switch k.State {
 	case types.KeyStateEnabled:
 	case types.KeyStatePendingImport:
-		find("it has no material, or what it had expired: import it by 'cardea ceremony import --key-id %s'", k.ID)
+		find("it has no material, or what it had expired: import it by 'cardea ceremony import'")
 	default:
 		find("its state is %s", k.State)
 	}

@@ -47,7 +47,7 @@ func TestStatusFindsWhatIsWrong(t *testing.T) {
 		"schedule just passed":   {func(k *Key) { k.NextRotation = ago(1) }, nil, ""},
 		"period not told":        {func(k *Key) { k.Period = 0 }, nil, ""},
 		"not told and not done":  {func(k *Key) { k.Period, k.Rotations = 0, nil }, nil, "no rotation since 2026-07-24"},
-		"no material":            {func(k *Key) { k.Rotates, k.State = false, types.KeyStatePendingImport }, []string{"rotation: 90d", "origin: EXTERNAL"}, "it has no material, or what it had expired: import it by 'cardea ceremony import --key-id k1'"},
+		"no material":            {func(k *Key) { k.Rotates, k.State = false, types.KeyStatePendingImport }, []string{"rotation: 90d", "origin: EXTERNAL"}, "it has no material, or what it had expired: import it by 'cardea ceremony import'"},
 		"not late yet":           {func(k *Key) { k.Rotations = []time.Time{ago(91)} }, nil, ""},
 		"over":                   {func(k *Key) { k.Created, k.Rotations = ago(400), nil }, nil, "its cryptoperiod of 365d is over since 2026-09-27"},
 		"disabled":               {func(k *Key) { k.State = types.KeyStateDisabled }, nil, "its state is Disabled"},

@@ -99,7 +99,8 @@ func serve(t testing.TB, o serverOptions) *server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	opts := lockerapi.Options{Service: s.Service, Tenants: o.tenants, LockerKeys: keys, Version: "v-test", Now: s.clock.Now, Metrics: s.metrics,
+	opts := lockerapi.Options{
+		Service: s.Service, Tenants: o.tenants, LockerKeys: keys, Version: "v-test", Now: s.clock.Now, Metrics: s.metrics,
 		Refusals: httpd.RefusalLimits{OfSource: 1 << 20, OfAll: 1 << 20}, // the clock of tests stands
 	}
 	if o.change != nil {

@@ -107,10 +107,14 @@ func TestConsistencyRefusesWhatItDoesNotProve(t *testing.T) {
 	}{
 		"other older root": {changed(func(c *retention.Consistency) { c.Older = forked[4] }), retention.ErrNotPrefix, ""},
 		"other newer root": {changed(func(c *retention.Consistency) { c.Newer = forked[16] }), retention.ErrNotPrefix, ""},
-		"swapped": {changed(func(c *retention.Consistency) { c.Older, c.Newer = c.Newer, c.Older }),
-			retention.ErrNotPrefix, "the older has"},
-		"other origin": {changed(func(c *retention.Consistency) { c.Newer = m.logs["cardea/vault-2"].checkpoints[0] }),
-			retention.ErrNotPrefix, "the older is of cardea/vault-1, the newer of cardea/vault-2"},
+		"swapped": {
+			changed(func(c *retention.Consistency) { c.Older, c.Newer = c.Newer, c.Older }),
+			retention.ErrNotPrefix, "the older has",
+		},
+		"other origin": {
+			changed(func(c *retention.Consistency) { c.Newer = m.logs["cardea/vault-2"].checkpoints[0] }),
+			retention.ErrNotPrefix, "the older is of cardea/vault-1, the newer of cardea/vault-2",
+		},
 		"older of a stranger": {changed(func(c *retention.Consistency) { c.Older = hourly(t, 9).logs[vaultLog].checkpoints[0] }), audit.ErrUnknownKey, "older checkpoint: "},
 		"newer of a stranger": {changed(func(c *retention.Consistency) { c.Newer = hourly(t, 900).logs[vaultLog].checkpoints[0] }), audit.ErrUnknownKey, "newer checkpoint: "},
 		"changed checkpoint":  {changed(func(c *retention.Consistency) { c.Older[len(vaultLog)+1] ^= 1 }), audit.ErrBadSignature, "older checkpoint: "},

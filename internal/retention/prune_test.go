@@ -54,10 +54,11 @@ func (m *memStore) RecordPruning(_ context.Context, p audit.Pruning, note []byte
 }
 
 func (m *memStore) FinishPruning(ctx context.Context, origin string) error {
-	if m.killed == "finish" {
+	switch m.killed {
+	case "finish":
 		m.killed = "finish now" // not the one that takes up what was left
 		return nil
-	} else if m.killed == "finish now" {
+	case "finish now":
 		return errKilled
 	}
 	from, _, err := m.PruneLimit(ctx, origin, 0)

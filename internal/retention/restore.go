@@ -82,7 +82,7 @@ func (a *Archive) unpack(ctx context.Context, p Period, to string) (_ *os.File, 
 	if err != nil {
 		return nil, err
 	}
-	defer in.Close() //nolint:errcheck // only read from
+	defer in.Close()
 	out, err := os.OpenFile(to, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return nil, err

@@ -78,6 +78,7 @@ type bench struct {
 func (b *bench) Raise(_ context.Context, t watch.Trouble) {
 	b.told = append(b.told, "failing: "+t.Subject+": "+t.Message)
 }
+
 func (b *bench) Resolve(_ context.Context, subject, message string) {
 	b.told = append(b.told, "working: "+subject+": "+message)
 }
