@@ -32,12 +32,13 @@ func TestRetentionOfLogs(t *testing.T) {
 		t.Errorf("nothing is said of an archive: %+v, %v", c.Audit.Retention, err)
 	}
 	for text, want := range map[string]string{
-		"prune = true":                                    "audit.retention.prune: needs an archive: set dir or bucket",
-		"dir = \"a\"\nat_hand = \"720h\"":                 "audit.retention.at_hand",
-		"dir = \"a\"\nkept = \"8000h\"":                   "audit.retention.kept",
-		"dir = \"a\"\nkms_key = \"k\"":                    "audit.retention.bucket: is missing; prefix",
-		"dir = \"a\"\nbucket = \"b-1\"\nregion = \"x-1\"": "audit.retention.dir: and bucket are two archives",
-		"bucket = \"b-1\"":                                "audit.retention.region: is missing",
+		"prune = true": "audit.retention.prune: needs an archive: set dir or bucket",
+
+		"dir = \"a\"\nat_hand = \"720h\"":                                    "audit.retention.at_hand",
+		"dir = \"a\"\nkept = \"8000h\"":                                      "audit.retention.kept",
+		"dir = \"a\"\nkms_key = \"k\"":                                       "audit.retention.bucket: is missing; prefix",
+		"dir = \"a\"\nbucket = \"b-1\"\nregion = \"x-1\"":                    "audit.retention.dir: and bucket are two archives",
+		"bucket = \"b-1\"":                                                   "audit.retention.region: is missing",
 		"bucket = \"b-1\"\nregion = \"eu-central-1\"\nobject_lock = \"yes\"": "audit.retention.object_lock",
 		"dir = \"a\"\narchive_after = \"1m\"":                                "audit.retention.archive_after",
 		"dir = \"a\"\ninterval = \"1m\"":                                     "audit.retention.interval",
