@@ -5,10 +5,7 @@ package app
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -17,10 +14,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"golang.org/x/sync/errgroup"
 
-	"cardea/internal/audit"
 	"cardea/internal/config"
 	"cardea/internal/httpd"
-	"cardea/internal/secret"
 )
 
 // Options are what New needs besides the configuration.
@@ -222,63 +217,4 @@ func (a *App) readiness(ctx context.Context) []httpd.Check {
 		checks = append(checks, a.keys.readiness(ctx, "keys_")...)
 	}
 	return append(append(checks, a.deliveryReadiness()...), a.detectionReadiness()...)
-}
-
-// LoadOrMakeSigningKey reads the key that signs checkpoints, or makes it at the
-// first start.
-func LoadOrMakeSigningKey(cfg config.Config, log *slog.Logger) (*audit.Signer, error) {
-	path := cfg.Audit.SigningKeyFile
-	raw, err := os.ReadFile(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return makeSigningKey(cfg.Node.Name, path, log)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("audit.signing_key_file: %w", err)
-	}
-	key := secret.New(raw)
-	defer key.Destroy()
-	if info, err := os.Stat(path); err == nil && info.Mode().Perm()&0o077 != 0 {
-		log.Warn("audit signing key can be used by others than its owner: chmod 600 it",
-			slog.String("file", path), slog.String("mode", fmt.Sprintf("%04o", info.Mode().Perm())))
-	}
-	s, err := audit.NewSigner(key)
-	if err != nil {
-		return nil, fmt.Errorf("audit.signing_key_file: %s: %w", path, err)
-	}
-	if want, err := audit.Origin(cfg.Node.Name); err != nil {
-		return nil, fmt.Errorf("node.name: %w", err)
-	} else if s.Origin() != want {
-		return nil, fmt.Errorf("audit.signing_key_file: %s signs for %s, but this node is %s: each node has a key of its own", path, s.Origin(), want)
-	}
-	return s, nil
-}
-
-func makeSigningKey(node, path string, log *slog.Logger) (*audit.Signer, error) {
-	origin, err := audit.Origin(node)
-	if err != nil {
-		return nil, fmt.Errorf("node.name: %w", err)
-	}
-	key, verifier, err := audit.GenerateSigningKey(origin)
-	if err != nil {
-		return nil, fmt.Errorf("make audit signing key: %w", err)
-	}
-	defer key.Destroy()
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, fmt.Errorf("make audit signing key: %w", err)
-	}
-	// O_EXCL: of two processes that start at once only one makes the key.
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("make audit signing key: %w", err)
-	}
-	_, err = f.Write(append(key.Expose(), '\n'))
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return nil, fmt.Errorf("make audit signing key: %w", err)
-	}
-	if err := os.WriteFile(path+".pub", []byte(verifier+"\n"), 0o644); err != nil { //nolint:gosec // it is public
-		return nil, fmt.Errorf("make audit signing key: %w", err)
-	}
-	log.Info("audit signing key made: give the public one to whoever verifies the log",
-		slog.String("file", path), slog.String("verifier", verifier))
-	return audit.NewSigner(key)
 }
