@@ -30,6 +30,10 @@ func LoadOrMakeSigningKey(cfg config.Config, log *slog.Logger) (*audit.Signer, e
 	}
 	key := secret.New(raw)
 	defer key.Destroy()
+	if info, err := os.Stat(path); err == nil && info.Mode().Perm()&0o077 != 0 {
+		log.Warn("audit signing key can be used by others than its owner: chmod 600 it",
+			slog.String("file", path), slog.String("mode", fmt.Sprintf("%04o", info.Mode().Perm())))
+	}
 	s, err := audit.NewSigner(key)
 	if err != nil {
 		return nil, fmt.Errorf("audit.signing_key_file: %s: %w", path, err)
