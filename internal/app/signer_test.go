@@ -1,8 +1,10 @@
 package app
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -48,6 +50,11 @@ func lineTo(t *testing.T, to string) *line {
 		if l.cut.Load() {
 			panic(http.ErrAbortHandler)
 		}
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			panic(http.ErrAbortHandler)
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body)) // the server closes its own with the first byte of the answer, while the proxy may still read it
 		proxy.ServeHTTP(w, r)
 	}))
 	t.Cleanup(srv.Close)

@@ -193,8 +193,10 @@ func (in *keyInstallation) killedAtNotes(t *testing.T, d *deadly, env, steps []s
 		if killedAfter(t, filepath.Join(report(i), "state.json"), step, env, args...) {
 			killed++
 		}
-		if out, err := d.run(t, 0, env, args...); err != nil {
-			t.Errorf("after a kill after %s: %v\n%s", step, err, out)
+		for _, when := range []string{"after a kill after " + step, "when all was done"} {
+			if out, err := d.run(t, 0, env, args...); err != nil {
+				t.Errorf("%s: %v\n%s", when, err, out)
+			}
 		}
 		if got := look(i); got != want {
 			t.Errorf("after a kill after %s:\n%s\nundisturbed:\n%s", step, got, want)

@@ -224,6 +224,9 @@ func (c keysCompromiseCommand) Run(ctx context.Context, p *Process) error {
 		return c.print(p.Stdout, x, reportText(x.Report()))
 	}
 	if x.Closed {
+		if err := writeReport(c.Report, x.Report()); err != nil { // it may have been stopped before it was written
+			return err
+		}
 		return c.print(p.Stdout, x, reportText(x.Report()))
 	}
 	if x.Opener == "" && !x.DisableNow && len(x.Touched.VaultKeys)+len(x.Touched.Files) > 0 {
@@ -316,8 +319,7 @@ func (c *keysCompromiseCommand) state(p *Process, k *lifecycle.Key) (*lifecycle.
 	if err != nil {
 		return nil, err
 	}
-	ids := []string{k.Replaces, k.ID}
-	for _, id := range ids {
+	for _, id := range []string{k.Replaces, k.ID} {
 		dir := c.Report
 		if dir == "" {
 			dir = filepath.Join(cfg.Node.DataDir, "compromise-"+id)
@@ -329,7 +331,7 @@ func (c *keysCompromiseCommand) state(p *Process, k *lifecycle.Key) (*lifecycle.
 		if id == "" || x == nil || x.Key != k.ARN && x.Replacement.NewKey != k.ARN {
 			continue
 		}
-		if !x.Closed || x.Key == k.ARN {
+		if !x.Closed || x.Key == k.ARN || x.Reason == c.Reason { // else it is the new key that is compromised now
 			c.Report = dir
 			return x, nil
 		}

@@ -69,6 +69,9 @@ func (c keysLeaverCommand) Run(ctx context.Context, p *Process) error {
 		fmt.Fprintf(p.Stderr, "cardea: nothing was done; it needs approval: %s --reason %s\n", n.Command(), quoted(x.Reason))
 		return c.print(p.Stdout, x, reportText(x.Report()))
 	case x.Closed:
+		if err := writeReport(c.Report, x.Report()); err != nil { // it may have been stopped before it was written
+			return err
+		}
 		return c.print(p.Stdout, x, reportText(x.Report()))
 	}
 	err = c.performLong(ctx, p, app.OpLifecycleLeaver, "", strings.Join(x.Principals, ", ")+": "+x.Reason, func() (string, string, error) {

@@ -28,7 +28,7 @@ func Default() Config {
 			TLS:    TLS{ClientCertificates: ClientCertificatesOff},
 		},
 		Database: defaultDatabase(),
-		Audit:    Audit{CheckpointInterval: Duration{time.Second}, Publish: Publish{Interval: Duration{5 * time.Minute}}, Retention: defaultAuditRetention(), DualControl: AuditDualControl{Approvals: 2}},
+		Audit:    Audit{CheckpointInterval: Duration{time.Second}, Publish: Publish{Interval: Duration{5 * time.Minute}}, Retention: defaultAuditRetention()},
 		Detect:   defaultDetect(),
 		Log:      Log{Level: "info", Format: "json"},
 		Limits: Limits{
@@ -45,7 +45,6 @@ func Default() Config {
 			Unseal:         UnsealShares,
 			CacheEntries:   10_000,
 			Clusters:       map[string]Cluster{},
-			DualControl:    defaultDualControl(),
 			Database:       defaultDatabase(),
 		},
 		Tenants:       map[string]Tenant{},
@@ -79,6 +78,8 @@ func (c *Config) Derive(hostName string) {
 	if c.Audit.SigningKeyFile == "" {
 		c.Audit.SigningKeyFile = filepath.Join(c.Node.DataDir, "audit-signing.key")
 	}
+	c.Audit.DualControl.derive()
+	c.KeyService.DualControl.derive()
 	c.Audit.Signer.derive(c.Audit.SigningKeyFile)
 	for i := range c.Audit.Delivery {
 		c.Audit.Delivery[i].derive()
