@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	"cardea/internal/cloudtrail"
+	"cardea/internal/disk"
 )
 
 // DefaultWindow is how many event ids are remembered at least.
@@ -103,7 +104,7 @@ func (s *Seen) remember(list []uint64) error {
 	if err := os.Rename(s.cur.path, s.old.path); err != nil {
 		return fmt.Errorf("remember events: %w", err)
 	}
-	if err := syncDir(dir); err != nil {
+	if err := disk.SyncDir(dir); err != nil {
 		return err
 	}
 	var err error

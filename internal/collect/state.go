@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"cardea/internal/disk"
 )
 
 // saveJSON replaces a file by v, durably: after a crash it is the old one or the
@@ -40,16 +42,7 @@ func save(path string, b []byte) (err error) {
 	if err = os.Rename(f.Name(), path); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(path))
-}
-
-// syncDir makes the names in a folder durable.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return disk.SyncDir(filepath.Dir(path))
 }
 
 // loadJSON reads what saveJSON wrote; it leaves v alone if there is nothing.
@@ -90,7 +83,7 @@ func openMarks(path string) (*marks, error) {
 	if m.f, err = os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600); err != nil {
 		return nil, err
 	}
-	err = syncDir(filepath.Dir(path))
+	err = disk.SyncDir(filepath.Dir(path))
 	if err == nil && whole < len(b) {
 		err = m.f.Truncate(int64(whole))
 	}

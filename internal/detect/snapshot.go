@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 
 	"cardea/internal/cloudtrail"
+	"cardea/internal/disk"
 )
 
 // The file of a detector's memory: a line that names format and version, the
@@ -312,15 +313,7 @@ func (d *Detector) Save(path string) error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("save detection state: %w", err), os.Remove(f.Name()))
 	}
-	return syncDir(filepath.Dir(path))
-}
-
-func syncDir(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
+	return disk.SyncDir(filepath.Dir(path))
 }
 
 // Load restores the memory from a file, or makes a new detector if there is none.
