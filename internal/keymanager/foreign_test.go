@@ -18,15 +18,6 @@ import (
 	"cardea/internal/vault"
 )
 
-// notOnMoto is what the embedded key service shows and moto cannot, and why.
-var notOnMoto = map[string]string{
-	"revoked access":         "moto neither verifies signatures nor evaluates policies: it answers everybody",
-	"clock skew":             "moto looks at no signature's time",
-	"disabled key":           "moto has the state in DescribeKey, but encrypts and decrypts under a disabled key all the same",
-	"replica in a Region":    "moto cuts the id of a multi-Region key off in its ciphertext, which then opens nowhere",
-	"one audit entry a call": "moto keeps no record of calls; the proxy before it counts them",
-}
-
 // newForeignNode is a vault's keys before a KMS that we did not write.
 func newForeignNode(t *testing.T, url string, mode vault.Mode) *realNode {
 	t.Helper()
@@ -55,13 +46,14 @@ func (n *realNode) foreignKey(t *testing.T, url string, in *awskms.CreateKeyInpu
 }
 
 // TestModesOnMoto: what holds on the embedded key service holds on a KMS that we did
-// not write.
+// not write. Not tried, for moto cannot show it: revoked access and clock skew (it
+// verifies no signature, evaluates no policy and answers everybody), a disabled key (it
+// encrypts and decrypts under one), a replica in a Region (it cuts the id of a
+// multi-Region key off in its ciphertext, which then opens nowhere), and one audit entry
+// a call (it keeps no record of calls; the proxy before it counts them).
 func TestModesOnMoto(t *testing.T) {
 	t.Parallel()
 	modesOn(t, awstest.Moto(t))
-	for what, why := range notOnMoto {
-		t.Run(what, func(t *testing.T) { t.Skip(why) })
-	}
 }
 
 // TestModesOnLocalKMS: the same on another one.
