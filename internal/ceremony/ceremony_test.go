@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -105,14 +106,20 @@ func TestTextIsNotWhatPrints(t *testing.T) {
 	}
 }
 
-func typed(t *testing.T, a Algorithm, index, count int, digits string) Component {
+// parseLines reads a component of a text of its own, of which only these lines differ.
+func parseLines(a Algorithm, index, count int, digits, kcv string) (Component, error) {
+	return ParseComponent(secret.New(fmt.Appendf(nil, "%s\nset: 0100000000000000\ncomponent: %d of %d\nalgorithm: %s\nvalue: %s\nkcv: %s\n",
+		textHeader, index, count, a, digits, kcv)))
+}
+
+func parsed(t *testing.T, a Algorithm, index, count int, digits string) Component {
 	t.Helper()
 	value := secret.New(unhex(t, digits))
 	kcv, err := KCV(a, value)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := Typed(a, Set{1}, index, count, secret.New([]byte(digits)), strings.ToLower(kcv))
+	c, err := parseLines(a, index, count, digits, strings.ToLower(kcv))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,9 +135,9 @@ func TestRefusesMistypedAndWeakComponents(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ digits, kcv, want string }{
 		{one, "0000000000", "component 1 of 2: check value does not match: a digit is mistyped, or it is of another component"},
-		{strings.Replace(one, "0001", "0002", 1), "", "component 1 of 2: check value does not match: a digit is mistyped, or it is of another component"},
-		{one[:8], "", "not a key component: component 1 of 2: value has 8 digits, want 64"},
-		{"x" + one[1:], "", "not a key component: component 1 of 2: value has a character that is not a hexadecimal digit"},
+		{strings.Replace(one, "0001", "0002", 1), "0000000000", "component 1 of 2: check value does not match: a digit is mistyped, or it is of another component"},
+		{one[:8], "0000000000", "not a key component: component 1 of 2: value has 8 digits, want 64"},
+		{"x" + one[1:], "0000000000", "not a key component: component 1 of 2: value has a character that is not a hexadecimal digit"},
 		{strings.Repeat("0", 64), "own", "component 1 of 2: component is weak: its bytes are a pattern: make a new one from random bytes"},
 		{strings.Repeat("ab", 32), "own", "component 1 of 2: component is weak: its bytes are a pattern: make a new one from random bytes"},
 		{strings.Repeat("000102030405060708090a0b0c0d0e0f", 2), "own", "component 1 of 2: component is weak: its bytes are a pattern: make a new one from random bytes"},
@@ -142,7 +149,7 @@ func TestRefusesMistypedAndWeakComponents(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if _, err := Typed(AES256, Set{}, 1, 2, secret.New([]byte(c.digits)), kcv); err == nil || err.Error() != c.want {
+		if _, err := parseLines(AES256, 1, 2, c.digits, kcv); err == nil || err.Error() != c.want {
 			t.Errorf("got %v, want %s", err, c.want)
 		}
 	}
@@ -151,22 +158,22 @@ func TestRefusesMistypedAndWeakComponents(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Typed(AES256, Set{}, 1, 2, secret.New([]byte(one)), block); err != nil {
+	if _, err := parseLines(AES256, 1, 2, one, block); err != nil {
 		t.Errorf("older check value: %v", err)
 	}
-	if _, err := Typed(HMAC256, Set{}, 1, 2, secret.New([]byte(one)), block); !errors.Is(err, ErrCheck) {
+	if _, err := parseLines(HMAC256, 1, 2, one, block); !errors.Is(err, ErrCheck) {
 		t.Errorf("older check value of an HMAC key: %v", err)
 	}
 }
 
 func TestCombineRefuses(t *testing.T) {
 	t.Parallel()
-	a, b := typed(t, AES256, 1, 2, one), typed(t, AES256, 2, 2, two)
+	a, b := parsed(t, AES256, 1, 2, one), parsed(t, AES256, 2, 2, two)
 	other := b
 	other.Set = Set{2}
 	hmac := b
 	hmac.Algorithm = HMAC256
-	equal := typed(t, AES256, 2, 2, one)
+	equal := parsed(t, AES256, 2, 2, one)
 	inverse := make([]byte, 32)
 	copy(inverse, unhex(t, one))
 	for i := range inverse {
@@ -183,7 +190,7 @@ func TestCombineRefuses(t *testing.T) {
 		{"sets", []Component{a, other}, "components do not belong together: component 1 of 2 is of set 0100000000000000 for SYMMETRIC_DEFAULT, component 2 of 2 of set 0200000000000000 for SYMMETRIC_DEFAULT"},
 		{"algorithms", []Component{a, hmac}, "components do not belong together: component 1 of 2 is of set 0100000000000000 for SYMMETRIC_DEFAULT, component 2 of 2 of set 0100000000000000 for HMAC_256"},
 		{"equal", []Component{a, equal}, "component 1 of 2 and component 2 of 2 are equal: component is weak: together they are nothing"},
-		{"inverse", []Component{a, typed(t, AES256, 2, 2, hex.EncodeToString(inverse))}, "the combined key: component is weak: its bytes are a pattern: make a new one from random bytes"},
+		{"inverse", []Component{a, parsed(t, AES256, 2, 2, hex.EncodeToString(inverse))}, "the combined key: component is weak: its bytes are a pattern: make a new one from random bytes"},
 	} {
 		if _, err := Combine(c.cs); err == nil || err.Error() != c.want {
 			t.Errorf("%s: got %v, want %s", c.name, err, c.want)

@@ -143,17 +143,6 @@ func ParseComponent(text secret.Bytes) (Component, error) {
 
 func limit(b []byte, n int) []byte { return b[:min(len(b), n)] }
 
-// Typed makes a component of digits that a custodian types, whose set is not known:
-// one of another system, with its check value, of 10 digits (ANSI X9.24-1:2017) or 6
-// (a block of zeros encrypted; AES only). Groups may be set apart by hyphens and
-// spaces.
-func Typed(a Algorithm, set Set, index, count int, digits secret.Bytes, kcv string) (Component, error) {
-	if err := a.check(); err != nil {
-		return Component{}, err
-	}
-	return Component{Set: set, Index: index, Count: count, Algorithm: a}.fill(digits.Expose(), kcv)
-}
-
 // fill reads the value and checks it.
 func (c Component) fill(digits []byte, kcv string) (Component, error) {
 	plain := make([]byte, 0, len(digits))
