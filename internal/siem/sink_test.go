@@ -368,7 +368,7 @@ func TestSyslogReceiverThatDoesNotReadGetsTheBatchAgain(t *testing.T) {
 	})
 	t.Cleanup(func() { close(half) }) // before the receiver is waited for
 	got := &counting{Sink: NewSyslog(SyslogOptions{Address: server.Addr().String(), Encoder: encoder(FormatNDJSON)})}
-	o, _, _ := options(t, t.TempDir(), []*memLog{log}, Receiver{Name: "siem", Sink: got, BatchEntries: 100, Timeout: 2 * time.Second})
+	o, _, _ := options(t, t.TempDir(), []*memLog{log}, Receiver{Name: "siem", Sink: got, BatchEntries: 100, Timeout: 5 * time.Second})
 	running(t, mustOpen(t, o))
 	eventually(t, "all is there", func() bool { return len(server.got()) >= 300 })
 	wantIDs(t, log.origin, 300, server.got())
@@ -541,7 +541,7 @@ func TestS3PutsTheSameBatchUnderTheSameName(t *testing.T) {
 		}
 		do, _, _ := options(t, dir, []*memLog{log}, Receiver{Name: "archive", Sink: s, BatchEntries: 100})
 		d := mustOpen(t, do)
-		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 		defer cancel()
 		err = d.pumps[0].d.drainOnce(ctx)
 		if cerr := d.Close(); cerr != nil {
