@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"time"
 	"unicode"
 )
 
@@ -16,9 +17,10 @@ const redactedValue = "[redacted]"
 // secrets: attributes and groups whose name says password, token, key material
 // and the like lose their value, and card numbers are masked in messages and
 // in every other value, numbers and errors included. It is the last line of
-// defence, not a licence to log secrets. Safe for concurrent use.
+// defence, not a licence to log secrets. Durations are text with their unit in both
+// formats, such as "1.5s". Safe for concurrent use.
 func NewLogger(w io.Writer, format string, level slog.Leveler) (*slog.Logger, error) {
-	o := &slog.HandlerOptions{Level: level, ReplaceAttr: redact}
+	o := &slog.HandlerOptions{Level: level, ReplaceAttr: replaceAttr}
 	switch format {
 	case "json":
 		return slog.New(slog.NewJSONHandler(w, o)), nil
@@ -28,9 +30,9 @@ func NewLogger(w io.Writer, format string, level slog.Leveler) (*slog.Logger, er
 	return nil, fmt.Errorf("log format %q: expected json or text", format)
 }
 
-// redact is called by slog for every attribute, the built-in ones and those of
+// replaceAttr is called by slog for every attribute, the built-in ones and those of
 // groups included; the value is resolved.
-func redact(groups []string, a slog.Attr) slog.Attr {
+func replaceAttr(groups []string, a slog.Attr) slog.Attr {
 	if sensitiveName(a.Key) || slices.ContainsFunc(groups, sensitiveName) {
 		return slog.String(a.Key, redactedValue)
 	}
@@ -43,10 +45,24 @@ func redact(groups []string, a slog.Attr) slog.Attr {
 		if s := a.Value.String(); holdsPAN(s) {
 			a.Value = slog.StringValue(maskPANs(s))
 		}
+	case slog.KindDuration: // JSON's own form is a number of nanoseconds
+		a.Value = slog.StringValue(readable(a.Value.Duration()).String())
 	case slog.KindAny:
 		a.Value = plainValue(a.Value.Any())
 	}
 	return a
+}
+
+// readable leaves out the digits of a duration that nobody reads: it is to the
+// millisecond from a second on, and to the microsecond from a millisecond on.
+func readable(d time.Duration) time.Duration {
+	switch a := d.Abs(); {
+	case a >= time.Second:
+		return d.Round(time.Millisecond)
+	case a >= time.Millisecond:
+		return d.Round(time.Microsecond)
+	}
+	return d
 }
 
 // plainValue makes a value that slog would hand to a serialiser into text that

@@ -89,6 +89,25 @@ func TestLoggerKeepsWhatIsHarmless(t *testing.T) {
 	}
 }
 
+func TestLoggerWritesDurationsToBeRead(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		1_000_283_473: "1s", 1_500_700_000: "1.501s", 90_061_234 * time.Microsecond: "1m30.061s", -1_500_700_000: "-1.501s",
+		12_345_678: "12.346ms", 999_999_999: "1s", 850_123: "850.123µs", 17: "17ns", 0: "0s",
+	} {
+		for format, form := range map[string]string{"json": `"took":%q`, "text": "took=%s"} {
+			var out syncBuffer
+			l, err := httpd.NewLogger(&out, format, slog.LevelInfo)
+			if err != nil {
+				t.Fatal(err)
+			}
+			l.Info("m", slog.Any("took", d))
+			if line := strings.TrimRight(out.String(), "}\n"); !strings.HasSuffix(line, fmt.Sprintf(form, want)) {
+				t.Errorf("%d ns: %s, want %s", d, line, want)
+			}
+		}
+	}
+}
+
 func TestLoggerRefusesAnUnknownFormat(t *testing.T) {
 	_, err := httpd.NewLogger(nil, "xml", slog.LevelInfo)
 	wantError(t, err, `log format "xml"`, "expected json or text")
