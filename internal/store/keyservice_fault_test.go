@@ -54,7 +54,7 @@ func TestUpdateCutAtEachStepIsWholeOrNothing(t *testing.T) {
 			c.arm(sends, away)
 			ref, alias, grant, runs, err := create()
 			cut = c.disarm()
-			for deadline := time.Now().Add(10 * time.Second); s.Append(t.Context(), storetest.Entry(t, "back")) != nil; time.Sleep(time.Millisecond) {
+			for deadline := time.Now().Add(time.Minute); s.Append(t.Context(), storetest.Entry(t, "back")) != nil; time.Sleep(time.Millisecond) {
 				if time.Now().After(deadline) {
 					t.Fatalf("%s: not usable again", name)
 				}
@@ -128,7 +128,7 @@ func TestUpdateOnAFullDiskLeavesNothing(t *testing.T) {
 		t.Errorf("key of the call that failed: %v", err)
 	}
 	limit(0)
-	for deadline := time.Now().Add(10 * time.Second); s.Append(t.Context(), storetest.Entry(t, "back")) != nil; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); s.Append(t.Context(), storetest.Entry(t, "back")) != nil; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("not usable again")
 		}

@@ -73,7 +73,7 @@ func TestRightsInTheSpecificationSuffice(t *testing.T) {
 				t.Errorf("without %s on %s: %v", right, table, err)
 			}
 			storetest.Exec(t, admin, "GRANT "+right+" ON "+table+" TO "+role)
-			for deadline := time.Now().Add(10 * time.Second); use() != nil; time.Sleep(10 * time.Millisecond) {
+			for deadline := time.Now().Add(time.Minute); use() != nil; time.Sleep(10 * time.Millisecond) {
 				if time.Now().After(deadline) {
 					t.Fatalf("with %s on %s again: %v", right, table, use())
 				}

@@ -244,7 +244,7 @@ func TestKeyWorkCutAtEachStepIsWholeOrNothing(t *testing.T) {
 				c.arm(sends, away)
 				err := call.call(t, &f, e)
 				cut = c.disarm()
-				for deadline := time.Now().Add(30 * time.Second); s.Append(t.Context(), storetest.Entry(t, "back")) != nil; time.Sleep(time.Millisecond) {
+				for deadline := time.Now().Add(time.Minute); s.Append(t.Context(), storetest.Entry(t, "back")) != nil; time.Sleep(time.Millisecond) {
 					if time.Now().After(deadline) {
 						t.Fatalf("%s: not usable again", name)
 					}
@@ -301,7 +301,7 @@ func TestKeyWorkOnAFullDiskLeavesNothing(t *testing.T) {
 		}
 	}
 	limit(0)
-	for deadline := time.Now().Add(30 * time.Second); s.Append(t.Context(), storetest.Entry(t, "back")) != nil; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); s.Append(t.Context(), storetest.Entry(t, "back")) != nil; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("not usable again")
 		}

@@ -313,7 +313,7 @@ func TestRightsInTheManualSufficeForWorkOnKeys(t *testing.T) {
 			t.Errorf("without %s: %v", right, err)
 		}
 		storetest.Exec(t, admin, "GRANT "+right+" TO "+role)
-		for deadline := time.Now().Add(30 * time.Second); use() != nil; time.Sleep(10 * time.Millisecond) {
+		for deadline := time.Now().Add(time.Minute); use() != nil; time.Sleep(10 * time.Millisecond) {
 			if time.Now().After(deadline) {
 				t.Fatalf("with %s again: %v", right, use())
 			}

@@ -22,7 +22,7 @@ func awaitLock(t *testing.T, address string) {
 	}
 	defer watch.Close(context.Background())
 	const waiting = "SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE NOT l.granted AND a.datname = current_database()"
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
 		var waits int
 		if err := watch.QueryRow(t.Context(), waiting).Scan(&waits); err != nil {
 			t.Fatal(err)
