@@ -293,29 +293,3 @@ func (n *Node) Close() error {
 	}
 	return errors.Join(errs...)
 }
-
-// readiness tells what a load balancer and an operator must know. prefix is put
-// before the names of checks.
-func (n *Node) readiness(ctx context.Context, prefix string) []httpd.Check {
-	p := n.store.Probe(ctx)
-	checks := []httpd.Check{
-		check(prefix+"database", p.Connect), check(prefix+"database_read", p.Read),
-		check(prefix+"database_write", p.Write), check(prefix+"database_delete", p.Delete),
-	}
-	checks = append(checks, n.signingReadiness(prefix)...)
-	for _, name := range n.gate.Tenants.Names() {
-		c, suspended := n.suspendedCheck(name)
-		if !suspended {
-			c = n.tenantReadiness(ctx, name)
-		}
-		checks = append(checks, c)
-	}
-	return checks
-}
-
-func check(name string, err error) httpd.Check {
-	if err != nil {
-		return httpd.Check{Name: name, State: httpd.Failing, Detail: err.Error()}
-	}
-	return httpd.Check{Name: name, State: httpd.Working}
-}
