@@ -116,11 +116,11 @@ type apiName struct {
 	fips                      bool
 }
 
-// api is the SDK's client of a Region, made when it is first asked for. Requests
-// of all keys there share its connections and its idea of the Region's clock.
+// api is the way to a Region, found out when it is first asked for. Requests of all
+// keys there share its connections and its idea of the Region's clock.
 type api struct {
 	mu     sync.Mutex // guards the rest
-	client *awskms.Client
+	wire   *wire
 	hangUp func()
 }
 
@@ -132,31 +132,28 @@ func (a *api) close() {
 	}
 }
 
-// get returns the SDK's client. Making it reads the shared files and the
-// environment; credentials are got when a request needs them.
-func (a *api) get(ctx context.Context, c *Client, n apiName) (*awskms.Client, error) {
+// get returns the way. Finding it out reads the shared files and the environment, as
+// the SDK does; credentials are got when a request needs them.
+func (a *api) get(ctx context.Context, c *Client, n apiName) (*wire, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.client != nil {
-		return a.client, nil
+	if a.wire != nil {
+		return a.wire, nil
 	}
 	var (
-		client  *awskms.Client
-		hangUp  func()
-		options = func(t *http.Transport) func(o *awskms.Options) {
-			hangUp = t.CloseIdleConnections
-			return func(o *awskms.Options) { c.setOptions(o, n, t) }
-		}
+		client *awskms.Client // only for what the SDK makes of the settings
+		t      *http.Transport
+		set    = func(o *awskms.Options) { c.setOptions(o, n) }
 	)
 	if creds, ok := c.o.Credentials[n.profile]; ok {
-		t := &http.Transport{}
+		t = &http.Transport{}
 		c.setTransport(t)
-		client = awskms.New(awskms.Options{Credentials: creds}, options(t))
+		client = awskms.New(awskms.Options{Credentials: creds}, set)
 	} else {
 		// The SDK adds the certificates of AWS_CA_BUNDLE to a client of its own kind only.
 		settings := []func(*config.LoadOptions) error{
 			config.WithRegion(n.region), config.WithSharedConfigProfile(n.profile),
-			config.WithHTTPClient(awshttp.NewBuildableClient().WithTransportOptions(c.setTransport)), config.WithAppID(appID),
+			config.WithHTTPClient(awshttp.NewBuildableClient().WithTransportOptions(c.setTransport)),
 		}
 		if c.o.CredentialsFile != "" {
 			settings = append(settings, config.WithSharedCredentialsFiles([]string{c.o.CredentialsFile}), config.WithSharedConfigFiles([]string{}))
@@ -169,27 +166,25 @@ func (a *api) get(ctx context.Context, c *Client, n apiName) (*awskms.Client, er
 		if !ok {
 			return nil, errors.New("the SDK's HTTP client is of another kind")
 		}
-		client = awskms.NewFromConfig(cfg, options(built.GetTransport()))
+		t = built.GetTransport()
+		client = awskms.NewFromConfig(cfg, set)
 	}
-	a.client, a.hangUp = client, hangUp
-	return client, nil
+	next := c.o.transport
+	if next == nil {
+		next = t
+	}
+	w, err := newWire(ctx, client.Options(), limited{next})
+	if err != nil {
+		return nil, err
+	}
+	a.wire, a.hangUp = w, t.CloseIdleConnections
+	return w, nil
 }
 
-// setOptions are the settings of the SDK's client. It tries once: retries are ours,
-// in one place, so that they do not multiply.
-func (c *Client) setOptions(o *awskms.Options, n apiName, t http.RoundTripper) {
-	if c.o.transport != nil {
-		t = c.o.transport
-	}
+// setOptions are a key's own settings, which go before those of the environment.
+func (c *Client) setOptions(o *awskms.Options, n apiName) {
 	o.Region = n.region
-	o.AppID = appID
-	o.Retryer = aws.NopRetryer{}
-	o.RetryMaxAttempts = 0
 	o.Credentials = credentials{o.Credentials}
-	o.HTTPClient = &http.Client{
-		Transport:     limited{t},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
 	if n.endpoint != "" {
 		o.BaseEndpoint = aws.String(n.endpoint)
 		o.EndpointOptions.UseFIPSEndpoint = aws.FIPSEndpointStateDisabled // it is for the endpoint to be one

@@ -9,9 +9,6 @@ import (
 	"log/slog"
 	"strings"
 	"time"
-
-	awskms "github.com/aws/aws-sdk-go-v2/service/kms"
-	"github.com/aws/smithy-go"
 )
 
 // Causes of errors of calls that were not made.
@@ -42,8 +39,8 @@ var (
 )
 
 // ask sends one request for the key as the site knows it. An answer that is wrong
-// is an *Error; other errors are the SDK's.
-type ask func(ctx context.Context, api *awskms.Client, s *site) error
+// is an *Error; other errors are those of wire.ask.
+type ask func(ctx context.Context, w *wire, s *site) error
 
 // call asks where the key is served, until it is answered or time is up.
 func (c *Client) call(parent context.Context, op operation, k Key, f ask) error {
@@ -227,7 +224,7 @@ func (c *Client) once(ctx, parent context.Context, op operation, s *site, f ask)
 func (c *Client) request(ctx, parent context.Context, s *site, f ask) *Error {
 	ctx, cancel := context.WithTimeout(ctx, c.o.AttemptTimeout)
 	defer cancel()
-	api, err := s.api.get(ctx, c, s.name)
+	w, err := s.api.get(ctx, c, s.name)
 	if err != nil {
 		return fail(err)
 	}
@@ -235,15 +232,14 @@ func (c *Client) request(ctx, parent context.Context, s *site, f ask) *Error {
 	defer c.metrics.underWay(s, -1)
 	until, _ := ctx.Deadline()
 	had := time.Until(until)
-	if err = f(ctx, api, s); err == nil {
+	if err = f(ctx, w, s); err == nil {
 		return nil
 	}
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e
 	}
 	e := fail(err)
-	var answer smithy.APIError
-	if ctx.Err() == nil || errors.As(err, &answer) {
+	if _, answered := errors.AsType[*refusal](err); answered || ctx.Err() == nil {
 		return e
 	}
 	e.again, e.health = parent.Err() == nil, failing

@@ -12,7 +12,6 @@ import (
 	"strings"
 	"time"
 
-	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/credentials/processcreds"
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
@@ -130,9 +129,6 @@ var faults = map[string]fault{
 	"ServiceUnavailableException": {ErrUnreachable, true},
 }
 
-// noCode is how the SDK calls the error of an answer that names none.
-const noCode = "UnknownError"
-
 // faultOf is what an answer with an error means. No code and no status that speaks
 // for itself is not how KMS answers: somebody else does.
 func faultOf(code string, status int) fault {
@@ -146,7 +142,7 @@ func faultOf(code string, status int) fault {
 		return fault{ErrThrottled, true}
 	case status == http.StatusUnauthorized, status == http.StatusForbidden:
 		return fault{ErrDenied, false}
-	case code == noCode || code == "" || status < 400:
+	case code == "" || status < 400:
 		return fault{ErrUnreachable, false}
 	}
 	return fault{ErrInvalid, false}
@@ -162,49 +158,31 @@ var (
 	errNoTime     = errors.New("no answer in time")
 )
 
-// fail makes err, which the SDK returned, into an Error. The SDK's own error stays
-// out of it: of an answer that does not parse, it holds the bytes.
+// fail makes err, with which a request ended, into an Error.
 func fail(err error) *Error {
 	e := &Error{kind: ErrUnreachable, health: failing}
-	var answer *awshttp.ResponseError
-	if errors.As(err, &answer) {
-		e.RequestID = printable(answer.RequestID, 128)
-	}
 	var (
-		creds  *credentialsError
-		api    smithy.APIError
-		broken *smithy.DeserializationError
-		conn   *net.OpError
-		skewed interface{ RetryableError() bool } // our clock, which the SDK has corrected now
+		creds   *credentialsError
+		refused *refusal
 	)
 	switch {
 	case errors.As(err, &creds):
 		return failCredentials(e, creds.err)
-	case errors.As(err, &api):
-		status := 0
-		if answer != nil {
-			status = answer.HTTPStatusCode()
-		}
-		f := faultOf(api.ErrorCode(), status)
-		e.kind, e.again = f.kind, f.again
-		e.cause = causeOf(api, status)
-		if !e.is(ErrUnreachable) {
+	case errors.As(err, &refused):
+		f := faultOf(refused.code, refused.status)
+		e.kind, e.again, e.cause, e.RequestID = f.kind, f.again, causeOf(refused), refused.requestID
+		if e.is(ErrThrottled) || !e.is(ErrUnreachable) && refused.code != "" { // else it may be somebody else who answers
 			e.health = answering
 		}
 		switch {
-		case e.is(ErrDenied) && errors.As(err, &skewed) && skewed.RetryableError():
+		case e.is(ErrDenied) && refused.skewed:
 			e.again = true
 		case e.is(ErrThrottled):
-			e.pause = retryAfter(answer)
+			e.pause = refused.retryAfter
 			e.RetryAfter = max(e.pause, defaultRetryAfter)
 		}
-	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF), errors.As(err, &broken) && errors.As(err, &conn):
+	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
 		e.cause, e.again = errEndedEarly, true
-	case answer != nil && answer.HTTPStatusCode() > 0 && answer.HTTPStatusCode() != http.StatusOK:
-		f := faultOf("", answer.HTTPStatusCode())
-		e.kind, e.again, e.cause = f.kind, f.again, statusText(answer.HTTPStatusCode())
-	case errors.As(err, &broken):
-		e.cause = errNoAnswer
 	default:
 		e.cause, e.again = transportCause(err), !hopeless(err)
 	}
@@ -238,29 +216,15 @@ func isProcess(err error) bool {
 
 // causeOf is an answer's error as a text. KMS's messages name keys and callers;
 // the length is bounded because not everything that answers is KMS.
-func causeOf(api smithy.APIError, status int) error {
-	if code := api.ErrorCode(); code != noCode && code != "" {
-		s := printable(code, 64)
-		if m := printable(api.ErrorMessage(), 300); m != "" {
-			s += ": " + m
-		}
-		return errors.New(s)
+func causeOf(r *refusal) error {
+	if r.code == "" {
+		return errors.New("HTTP status " + strconv.Itoa(r.status) + " without an error of KMS")
 	}
-	return statusText(status)
-}
-
-func statusText(status int) error {
-	return errors.New("HTTP status " + strconv.Itoa(status) + " without an error of KMS")
-}
-
-// retryAfter is the answer's header of that name, at most a minute; else 0.
-func retryAfter(answer *awshttp.ResponseError) time.Duration {
-	if answer != nil && answer.Response != nil {
-		if n, err := strconv.Atoi(answer.Response.Header.Get("Retry-After")); err == nil && n > 0 {
-			return time.Duration(min(n, 60)) * time.Second
-		}
+	s := printable(r.code, 64)
+	if m := printable(r.message, 300); m != "" {
+		s += ": " + m
 	}
-	return 0
+	return errors.New(s)
 }
 
 // transportCause is what went wrong on the way, without what wraps it: URLs and

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	awskms "github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 
 	"cardea/internal/secret"
@@ -28,15 +26,13 @@ const (
 // GenerateDataKey implements KMS.
 func (c *Client) GenerateDataKey(ctx context.Context, k Key, encryption map[string]string) (DataKey, error) {
 	var out DataKey
-	err := c.call(ctx, opGenerateDataKey, k, func(ctx context.Context, api *awskms.Client, s *site) error {
-		res, err := api.GenerateDataKey(ctx, &awskms.GenerateDataKeyInput{
-			KeyId: &s.id, KeySpec: types.DataKeySpecAes256, EncryptionContext: encryption,
-		})
+	err := c.call(ctx, opGenerateDataKey, k, func(ctx context.Context, w *wire, s *site) error {
+		res, err := w.ask(ctx, opGenerateDataKey, &question{KeyID: s.id, KeySpec: string(types.DataKeySpecAes256), EncryptionContext: encryption})
 		if err != nil {
 			return err
 		}
 		key := secret.New(res.Plaintext)
-		err = s.ofKey(res.KeyId)
+		err = s.ofKey(res.KeyID)
 		if err == nil && (key.Len() != dataKeySize || len(res.CiphertextBlob) == 0) {
 			err = &Error{kind: ErrUnreachable, health: failing, cause: errNoAnswer}
 		}
@@ -44,7 +40,7 @@ func (c *Client) GenerateDataKey(ctx context.Context, k Key, encryption map[stri
 			key.Destroy()
 			return err
 		}
-		out = DataKey{Plaintext: key, Blob: res.CiphertextBlob, KeyARN: s.atHome(res.KeyId)}
+		out = DataKey{Plaintext: key, Blob: res.CiphertextBlob, KeyARN: s.atHome(res.KeyID)}
 		return nil
 	})
 	return out, err
@@ -56,18 +52,18 @@ func (c *Client) Encrypt(ctx context.Context, k Key, plaintext secret.Bytes, enc
 	if err := checkLength("plaintext", plaintext.Len(), MaxPlaintext); err != nil {
 		return nil, "", &Error{Op: opEncrypt.name, Key: printable(k.ID, 256), kind: ErrInvalid, cause: err}
 	}
-	err = c.call(ctx, opEncrypt, k, func(ctx context.Context, api *awskms.Client, s *site) error {
-		res, err := api.Encrypt(ctx, &awskms.EncryptInput{KeyId: &s.id, Plaintext: plaintext.Expose(), EncryptionContext: encryption})
+	err = c.call(ctx, opEncrypt, k, func(ctx context.Context, w *wire, s *site) error {
+		res, err := w.ask(ctx, opEncrypt, &question{KeyID: s.id, Plaintext: plaintext.Expose(), EncryptionContext: encryption})
 		if err != nil {
 			return err
 		}
-		if err := s.ofKey(res.KeyId); err != nil {
+		if err := s.ofKey(res.KeyID); err != nil {
 			return err
 		}
 		if len(res.CiphertextBlob) == 0 {
 			return &Error{kind: ErrUnreachable, health: failing, cause: errNoAnswer}
 		}
-		blob, arn = res.CiphertextBlob, s.atHome(res.KeyId)
+		blob, arn = res.CiphertextBlob, s.atHome(res.KeyID)
 		return nil
 	})
 	return blob, arn, err
@@ -79,13 +75,13 @@ func (c *Client) Decrypt(ctx context.Context, k Key, blob []byte, encryption map
 		return secret.Bytes{}, &Error{Op: opDecrypt.name, Key: printable(k.ID, 256), kind: ErrWrongContext, cause: err}
 	}
 	var out secret.Bytes
-	err := c.call(ctx, opDecrypt, k, func(ctx context.Context, api *awskms.Client, s *site) error {
-		res, err := api.Decrypt(ctx, &awskms.DecryptInput{KeyId: &s.id, CiphertextBlob: blob, EncryptionContext: encryption})
+	err := c.call(ctx, opDecrypt, k, func(ctx context.Context, w *wire, s *site) error {
+		res, err := w.ask(ctx, opDecrypt, &question{KeyID: s.id, CiphertextBlob: blob, EncryptionContext: encryption})
 		if err != nil {
 			return err
 		}
 		plaintext := secret.New(res.Plaintext)
-		err = s.ofKey(res.KeyId)
+		err = s.ofKey(res.KeyID)
 		if err == nil && plaintext.Len() == 0 {
 			err = &Error{kind: ErrUnreachable, health: failing, cause: errNoAnswer}
 		}
@@ -121,21 +117,21 @@ func (c *Client) ReEncrypt(ctx context.Context, from Key, blob []byte, fromConte
 	if source.sites[0].name != target.name {
 		return refuse(ErrInvalid, fmt.Errorf("to key %s, which is reached in another way", to.ID))
 	}
-	err = c.call(ctx, opReEncrypt, from, func(ctx context.Context, api *awskms.Client, s *site) error {
-		res, err := api.ReEncrypt(ctx, &awskms.ReEncryptInput{
-			SourceKeyId: &s.id, CiphertextBlob: blob, SourceEncryptionContext: fromContext,
-			DestinationKeyId: &target.id, DestinationEncryptionContext: toContext,
+	err = c.call(ctx, opReEncrypt, from, func(ctx context.Context, w *wire, s *site) error {
+		res, err := w.ask(ctx, opReEncrypt, &question{
+			SourceKeyID: s.id, CiphertextBlob: blob, SourceContext: fromContext,
+			DestinationKeyID: target.id, DestinationContext: toContext,
 		})
 		if err != nil {
 			return err
 		}
-		if err := errors.Join(s.ofKey(res.SourceKeyId), target.ofKey(res.KeyId)); err != nil {
+		if err := errors.Join(s.ofKey(res.SourceKeyID), target.ofKey(res.KeyID)); err != nil {
 			return err
 		}
 		if len(res.CiphertextBlob) == 0 {
 			return &Error{kind: ErrUnreachable, health: failing, cause: errNoAnswer}
 		}
-		newBlob, arn = res.CiphertextBlob, target.atHome(res.KeyId)
+		newBlob, arn = res.CiphertextBlob, target.atHome(res.KeyID)
 		return nil
 	})
 	return newBlob, arn, err
@@ -148,18 +144,18 @@ func (c *Client) GenerateMAC(ctx context.Context, k Key, message []byte) ([]byte
 		return nil, &Error{Op: opGenerateMAC.name, Key: printable(k.ID, 256), kind: ErrInvalid, cause: err}
 	}
 	var out []byte
-	err := c.call(ctx, opGenerateMAC, k, func(ctx context.Context, api *awskms.Client, s *site) error {
-		res, err := api.GenerateMac(ctx, &awskms.GenerateMacInput{KeyId: &s.id, MacAlgorithm: types.MacAlgorithmSpecHmacSha256, Message: message})
+	err := c.call(ctx, opGenerateMAC, k, func(ctx context.Context, w *wire, s *site) error {
+		res, err := w.ask(ctx, opGenerateMAC, &question{KeyID: s.id, MACAlgorithm: string(types.MacAlgorithmSpecHmacSha256), Message: message})
 		if err != nil {
 			return err
 		}
-		if err := s.ofKey(res.KeyId); err != nil {
+		if err := s.ofKey(res.KeyID); err != nil {
 			return err
 		}
-		if len(res.Mac) != macSize {
+		if len(res.MAC) != macSize {
 			return &Error{kind: ErrUnreachable, health: failing, cause: errNoAnswer}
 		}
-		out = res.Mac
+		out = res.MAC
 		return nil
 	})
 	return out, err
@@ -167,19 +163,19 @@ func (c *Client) GenerateMAC(ctx context.Context, k Key, message []byte) ([]byte
 
 // Check implements KMS. It calls also while the key service is being left alone.
 func (c *Client) Check(ctx context.Context, k Key) error {
-	return c.call(ctx, opDescribeKey, k, func(ctx context.Context, api *awskms.Client, s *site) error {
-		res, err := api.DescribeKey(ctx, &awskms.DescribeKeyInput{KeyId: &s.id})
+	return c.call(ctx, opDescribeKey, k, func(ctx context.Context, w *wire, s *site) error {
+		res, err := w.ask(ctx, opDescribeKey, &question{KeyID: s.id})
 		if err != nil {
 			return err
 		}
 		if res.KeyMetadata == nil {
 			return &Error{kind: ErrUnreachable, health: failing, cause: errNoAnswer}
 		}
-		if err := s.ofKey(res.KeyMetadata.Arn); err != nil {
+		if err := s.ofKey(res.KeyMetadata.ARN); err != nil {
 			return err
 		}
-		if state := res.KeyMetadata.KeyState; state != types.KeyStateEnabled {
-			return &Error{kind: ErrDisabled, health: answering, cause: fmt.Errorf("the key is %s", printable(string(state), 64))}
+		if state := res.KeyMetadata.KeyState; state != string(types.KeyStateEnabled) {
+			return &Error{kind: ErrDisabled, health: answering, cause: fmt.Errorf("the key is %s", printable(state, 64))}
 		}
 		return nil
 	})
@@ -193,8 +189,8 @@ func checkLength(what string, n, most int) error {
 }
 
 // ofKey checks that an answer is of the key that was asked for.
-func (s *site) ofKey(arn *string) error {
-	if !names(s.id, aws.ToString(arn)) {
+func (s *site) ofKey(arn string) error {
+	if !names(s.id, arn) {
 		return &Error{kind: ErrWrongContext, health: answering, cause: errOtherKey}
 	}
 	return nil
@@ -202,13 +198,12 @@ func (s *site) ofKey(arn *string) error {
 
 // atHome is the key ARN of an answer as it is in the key's home Region, whoever
 // answered: a multi-Region key is one key.
-func (s *site) atHome(arn *string) string {
-	a := aws.ToString(arn)
-	if strings.HasPrefix(s.id, "arn:") && !strings.HasPrefix(a, "arn:") {
-		a = s.id
+func (s *site) atHome(arn string) string {
+	if strings.HasPrefix(s.id, "arn:") && !strings.HasPrefix(arn, "arn:") {
+		arn = s.id
 	}
 	if s.region == s.home {
-		return a
+		return arn
 	}
-	return inRegion(a, s.home)
+	return inRegion(arn, s.home)
 }

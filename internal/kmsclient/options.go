@@ -67,7 +67,8 @@ type Credentials struct {
 	SessionToken    secret.Bytes // of temporary credentials; else not present
 }
 
-// Client is a KMS over the AWS SDK. It is safe for concurrent use.
+// Client is a KMS. Settings, credentials, endpoints and signatures are those of the AWS
+// SDK, requests its own (wire). It is safe for concurrent use.
 type Client struct {
 	o       Options
 	tls     tlsSettings

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 
-	awskms "github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 )
 
@@ -26,14 +25,14 @@ func (c *Client) SignEd25519(ctx context.Context, k Key, message []byte) ([]byte
 		return nil, &Error{Op: opSign.name, Key: printable(k.ID, 256), kind: ErrInvalid, cause: err}
 	}
 	var out []byte
-	err := c.call(ctx, opSign, k, func(ctx context.Context, api *awskms.Client, s *site) error {
-		res, err := api.Sign(ctx, &awskms.SignInput{
-			KeyId: &s.id, Message: message, MessageType: types.MessageTypeRaw, SigningAlgorithm: types.SigningAlgorithmSpecEd25519Sha512,
+	err := c.call(ctx, opSign, k, func(ctx context.Context, w *wire, s *site) error {
+		res, err := w.ask(ctx, opSign, &question{
+			KeyID: s.id, Message: message, MessageType: string(types.MessageTypeRaw), SigningAlgorithm: string(types.SigningAlgorithmSpecEd25519Sha512),
 		})
 		if err != nil {
 			return err
 		}
-		if err := s.ofKey(res.KeyId); err != nil {
+		if err := s.ofKey(res.KeyID); err != nil {
 			return err
 		}
 		if len(res.Signature) != ed25519.SignatureSize {
@@ -49,17 +48,17 @@ func (c *Client) SignEd25519(ctx context.Context, k Key, message []byte) ([]byte
 // ErrInvalid.
 func (c *Client) PublicEd25519(ctx context.Context, k Key) (ed25519.PublicKey, error) {
 	var out ed25519.PublicKey
-	err := c.call(ctx, opGetPublicKey, k, func(ctx context.Context, api *awskms.Client, s *site) error {
-		res, err := api.GetPublicKey(ctx, &awskms.GetPublicKeyInput{KeyId: &s.id})
+	err := c.call(ctx, opGetPublicKey, k, func(ctx context.Context, w *wire, s *site) error {
+		res, err := w.ask(ctx, opGetPublicKey, &question{KeyID: s.id})
 		if err != nil {
 			return err
 		}
-		if err := s.ofKey(res.KeyId); err != nil {
+		if err := s.ofKey(res.KeyID); err != nil {
 			return err
 		}
-		if res.KeySpec != types.KeySpecEccNistEdwards25519 || res.KeyUsage != types.KeyUsageTypeSignVerify {
+		if res.KeySpec != string(types.KeySpecEccNistEdwards25519) || res.KeyUsage != string(types.KeyUsageTypeSignVerify) {
 			return &Error{kind: ErrInvalid, health: answering, cause: fmt.Errorf("the key is of spec %s and usage %s, not %s and %s",
-				printable(string(res.KeySpec), 64), printable(string(res.KeyUsage), 64), types.KeySpecEccNistEdwards25519, types.KeyUsageTypeSignVerify)}
+				printable(res.KeySpec, 64), printable(res.KeyUsage, 64), types.KeySpecEccNistEdwards25519, types.KeyUsageTypeSignVerify)}
 		}
 		public, err := x509.ParsePKIXPublicKey(res.PublicKey)
 		key, ok := public.(ed25519.PublicKey)
