@@ -26,7 +26,7 @@ var layers = [][]string{
 }
 
 // testOnly are packages that only tests and benchmarks use; their own imports are free.
-var testOnly = []string{"internal/bubble", "internal/store/storetest", "internal/vault/vaulttest", "internal/kms/kmstest", "internal/identity/identitytest", "internal/hsm/hsmtest", "internal/apptest", "internal/kmsclient/faultproxy", "internal/awstest", "internal/detect/traffic", "deploy/terraform/moduletest", "bench"}
+var testOnly = []string{"internal/bubble", "internal/testlog", "internal/store/storetest", "internal/vault/vaulttest", "internal/kms/kmstest", "internal/identity/identitytest", "internal/hsm/hsmtest", "internal/apptest", "internal/kmsclient/faultproxy", "internal/awstest", "internal/detect/traffic", "deploy/terraform/moduletest", "bench"}
 
 // forbidden are imports that would put a concern into the wrong layer.
 var forbidden = map[string][]string{

@@ -1,7 +1,6 @@
 package app
 
 import (
-	"bytes"
 	"compress/gzip"
 	"encoding/json"
 	"fmt"
@@ -12,43 +11,25 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"cardea/internal/awstest"
 	"cardea/internal/config"
 	"cardea/internal/iam"
+	"cardea/internal/testlog"
 	"cardea/internal/vault"
 )
 
-// sink is a receiver that keeps all that it is sent.
-type sink struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (s *sink) Write(b []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.text.Write(b)
-}
-
-func (s *sink) got() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.text.String()
-}
-
 // syslogSink receives syslog until the test ends.
-func syslogSink(t *testing.T) (s *sink, address string) {
+func syslogSink(t *testing.T) (s *testlog.Buffer, address string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.Close() })
-	s = &sink{}
+	s = &testlog.Buffer{}
 	go func() {
 		for {
 			c, err := l.Accept()
@@ -65,9 +46,9 @@ func syslogSink(t *testing.T) (s *sink, address string) {
 }
 
 // webhookSink receives requests until the test ends.
-func webhookSink(t *testing.T) (s *sink, url string) {
+func webhookSink(t *testing.T) (s *testlog.Buffer, url string) {
 	t.Helper()
-	s = &sink{}
+	s = &testlog.Buffer{}
 	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		io.Copy(s, r.Body)
 	}))
@@ -151,7 +132,7 @@ func TestNodeTellsEveryReceiverOfItsAlerts(t *testing.T) {
 	cfg.KeyService.Listen = ""
 	cfg.Audit.Publish = config.Publish{Interval: cfg.Audit.Publish.Interval}
 	cfg.Audit.CheckpointInterval.Duration = time.Second
-	sinks := map[string]*sink{}
+	sinks := map[string]*testlog.Buffer{}
 	for _, format := range []string{"rfc5424", "ndjson", "cef", "leef", "ocsf"} {
 		s, address := syslogSink(t)
 		sinks["syslog-"+format] = s
@@ -193,20 +174,20 @@ func TestNodeTellsEveryReceiverOfItsAlerts(t *testing.T) {
 	})
 	for name, s := range sinks {
 		for what, id := range alerts {
-			until(t, what+" is at "+name, func() bool { return strings.Contains(s.got(), id) })
+			until(t, what+" is at "+name, func() bool { return strings.Contains(s.String(), id) })
 		}
 	}
 	for what, id := range alerts {
 		until(t, what+" is in the archive", func() bool { return strings.Contains(unpacked(t, cloud), id) })
 		if what != want[1] {
-			until(t, what+" wakes somebody", func() bool { return strings.Contains(waking.got(), id) })
+			until(t, what+" wakes somebody", func() bool { return strings.Contains(waking.String(), id) })
 		}
 	}
-	if strings.Contains(waking.got(), alerts[want[1]]) {
+	if strings.Contains(waking.String(), alerts[want[1]]) {
 		t.Error("what an approved change explains wakes somebody")
 	}
 	for format, text := range map[string]string{"syslog-cef": "|alert.R1|", "syslog-leef": "alert.R1", "syslog-ocsf": `"class_uid":2004`, "webhook-ocsf": `"status":"Suppressed"`, "syslog-rfc5424": " alert ["} {
-		if !strings.Contains(sinks[format].got(), text) {
+		if !strings.Contains(sinks[format].String(), text) {
 			t.Errorf("%s has no %q", format, text)
 		}
 	}
@@ -242,7 +223,7 @@ func TestNodeTellsEveryReceiverOfItsAlerts(t *testing.T) {
 	if err := os.WriteFile(state, []byte("damaged"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	before := strings.Count(sinks["webhook-ndjson"].got(), alerts[want[0]])
+	before := strings.Count(sinks["webhook-ndjson"].String(), alerts[want[0]])
 	a, stop = start(t, cfg, clock.now)
 	until(t, "the trail was read again", func() bool { return !a.detection.watched[1].status().LastSuccess.IsZero() })
 	until(t, "receivers are told that baselines are learned anew", func() bool { _, f := toldIn(t, file); return f["trail/learned true"] != "" })
@@ -250,7 +231,7 @@ func TestNodeTellsEveryReceiverOfItsAlerts(t *testing.T) {
 	if b, err := os.ReadFile(state + ".unusable"); err != nil || string(b) != "damaged" {
 		t.Errorf("%q, %v", b, err)
 	}
-	if after := strings.Count(sinks["webhook-ndjson"].got(), alerts[want[0]]); after != before {
+	if after := strings.Count(sinks["webhook-ndjson"].String(), alerts[want[0]]); after != before {
 		t.Errorf("an alert came %d times, and after a restart %d times", before, after)
 	}
 }

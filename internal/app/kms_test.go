@@ -6,7 +6,6 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -72,19 +71,22 @@ func start(t *testing.T, cfg config.Config, now func() time.Time) (a *App, stop 
 	return a, stop
 }
 
+// keyServiceConfig is that of a node with a key service whose root key is at hand, and
+// with a vault on an address, or none.
+func keyServiceConfig(t *testing.T, node, vault string) config.Config {
+	t.Helper()
+	cfg := config.Default()
+	cfg.Node.Name, cfg.Node.DataDir, cfg.Vault.Listen, cfg.Ops.Listen = node, t.TempDir(), vault, "127.0.0.1:0"
+	cfg.KeyService.Listen, cfg.KeyService.Regions, cfg.KeyService.AdminSocket = "127.0.0.1:0", []string{kmsRegion}, filepath.Join(shortDir(t), "s")
+	cfg.KeyService.RootKeyFile, cfg.KeyService.RootKey, cfg.KeyService.InsecureRootKeyWithoutCustodians = "not read again", secret.Random(32), true
+	return cfg
+}
+
 // keyService is a key service over its real protocol, whose administrator's
 // credentials are the environment's.
 func keyService(t *testing.T) (url string, admin *awskms.Client) {
 	t.Helper()
-	sockets, err := os.MkdirTemp("", "cardea") // the path of a socket must be short
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(sockets) })
-	cfg := config.Default()
-	cfg.Node.Name, cfg.Node.DataDir, cfg.Vault.Listen, cfg.Ops.Listen = "keys", t.TempDir(), "", "127.0.0.1:0"
-	cfg.KeyService.Listen, cfg.KeyService.Regions, cfg.KeyService.AdminSocket = "127.0.0.1:0", []string{kmsRegion}, filepath.Join(sockets, "s")
-	cfg.KeyService.RootKeyFile, cfg.KeyService.RootKey, cfg.KeyService.InsecureRootKeyWithoutCustodians = "not read again", secret.Random(32), true
+	cfg := keyServiceConfig(t, "keys", "")
 	a, _ := start(t, cfg, time.Now)
 	return a.Keys().URL(), bootstrap(t, a, cfg.KeyService.AdminSocket)
 }

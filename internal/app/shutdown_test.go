@@ -7,8 +7,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -20,22 +18,13 @@ import (
 	"cardea/internal/adminapi"
 	"cardea/internal/config"
 	"cardea/internal/identity"
-	"cardea/internal/secret"
 )
 
 // TestLastRequestsOfTheVaultStillHaveTheirKeys: a request that the vault accepted
 // before it was told to stop needs a key that is not in memory, from the key service
 // of the same process.
 func TestLastRequestsOfTheVaultStillHaveTheirKeys(t *testing.T) {
-	sockets, err := os.MkdirTemp("", "cardea") // the path of a socket must be short
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(sockets) })
-	cfg := config.Default()
-	cfg.Node.Name, cfg.Node.DataDir, cfg.Vault.Listen, cfg.Ops.Listen = "both", t.TempDir(), "127.0.0.1:0", "127.0.0.1:0"
-	cfg.KeyService.Listen, cfg.KeyService.Regions, cfg.KeyService.AdminSocket = "127.0.0.1:0", []string{kmsRegion}, filepath.Join(sockets, "s")
-	cfg.KeyService.RootKeyFile, cfg.KeyService.RootKey, cfg.KeyService.InsecureRootKeyWithoutCustodians = "not read again", secret.Random(32), true
+	cfg := keyServiceConfig(t, "both", "127.0.0.1:0")
 	a, stop := start(t, cfg, time.Now)
 	admin := bootstrap(t, a, cfg.KeyService.AdminSocket)
 	cfg = a.config

@@ -81,9 +81,10 @@ func signedVault(t *testing.T, key, endpoint string) config.Config {
 	return cfg
 }
 
+// shortDir is a folder for sockets, whose path must be short.
 func shortDir(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "cardea") // the path of a socket must be short
+	dir, err := os.MkdirTemp("", "cardea")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 
 	"cardea/internal/httpd"
 	"cardea/internal/secret"
+	"cardea/internal/testlog"
 )
 
 func TestLoggerRemovesSecretsByName(t *testing.T) {
@@ -40,7 +41,7 @@ func (v valuer) LogValue() slog.Value { return slog.StringValue(v.v) }
 func TestLoggerMasksCardNumbersWhereverTheyAre(t *testing.T) {
 	grouped := "4111-1111-1111-1111"
 	for _, format := range []string{"json", "text"} {
-		var out syncBuffer
+		var out testlog.Buffer
 		l, err := httpd.NewLogger(&out, format, slog.LevelDebug)
 		if err != nil {
 			t.Fatal(err)
@@ -70,7 +71,7 @@ func TestLoggerMasksCardNumbersWhereverTheyAre(t *testing.T) {
 }
 
 func TestLoggerKeepsWhatIsHarmless(t *testing.T) {
-	var out syncBuffer
+	var out testlog.Buffer
 	l, err := httpd.NewLogger(&out, "json", slog.LevelInfo)
 	if err != nil {
 		t.Fatal(err)
@@ -95,7 +96,7 @@ func TestLoggerWritesDurationsToBeRead(t *testing.T) {
 		12_345_678: "12.346ms", 999_999_999: "1s", 850_123: "850.123µs", 17: "17ns", 0: "0s",
 	} {
 		for format, form := range map[string]string{"json": `"took":%q`, "text": "took=%s"} {
-			var out syncBuffer
+			var out testlog.Buffer
 			l, err := httpd.NewLogger(&out, format, slog.LevelInfo)
 			if err != nil {
 				t.Fatal(err)

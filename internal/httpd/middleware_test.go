@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"cardea/internal/httpd"
+	"cardea/internal/testlog"
 )
 
 // stack is the middleware around h, without a listener.
@@ -117,7 +118,7 @@ func TestPanicIsA500WithoutTheValueInTheLog(t *testing.T) {
 		}, "string", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			reg, logs := prometheus.NewRegistry(), &syncBuffer{}
+			reg, logs := prometheus.NewRegistry(), &testlog.Buffer{}
 			mux := http.NewServeMux()
 			mux.HandleFunc("POST /data/add", func(w http.ResponseWriter, _ *http.Request) { tc.do(w) })
 			r := start(t, httpd.Options{Handler: mux, Metrics: reg, Logger: debugLogger(t, logs), ResponseHeaders: map[string]string{"x-version": "v1"}})
@@ -151,7 +152,7 @@ func TestPanicIsA500WithoutTheValueInTheLog(t *testing.T) {
 func TestPanicAfterTheAnswerBeganBreaksTheConnection(t *testing.T) {
 	for name, value := range map[string]any{"panic": "x", "abort": http.ErrAbortHandler} {
 		t.Run(name, func(t *testing.T) {
-			logs := &syncBuffer{}
+			logs := &testlog.Buffer{}
 			r := start(t, httpd.Options{Logger: debugLogger(t, logs), Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 				_, _ = io.WriteString(w, "half an ans")
 				_ = http.NewResponseController(w).Flush()
@@ -196,7 +197,7 @@ func TestResponseHeadersCanBeReplacedByTheHandler(t *testing.T) {
 }
 
 func TestAccessLogHasNothingThatTheClientTyped(t *testing.T) {
-	logs := &syncBuffer{}
+	logs := &testlog.Buffer{}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /data/{id}", ok)
 	h := stack(t, httpd.Options{Handler: mux, Logger: debugLogger(t, logs)})
@@ -228,7 +229,7 @@ func TestAccessLogHasNothingThatTheClientTyped(t *testing.T) {
 }
 
 func TestAccessLogIsDebugOnly(t *testing.T) {
-	logs := &syncBuffer{}
+	logs := &testlog.Buffer{}
 	l, err := httpd.NewLogger(logs, "text", slog.LevelInfo)
 	if err != nil {
 		t.Fatal(err)

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"cardea/internal/httpd"
+	"cardea/internal/testlog"
 )
 
 func TestListenRefusesPlainHTTPOffLoopback(t *testing.T) {
@@ -252,7 +253,7 @@ func TestStalledReaderIsCutOff(t *testing.T) {
 }
 
 func TestConnectionsAboveTheLimitAreClosedAtOnce(t *testing.T) {
-	reg, logs := prometheus.NewRegistry(), &syncBuffer{}
+	reg, logs := prometheus.NewRegistry(), &testlog.Buffer{}
 	r := start(t, httpd.Options{Limits: httpd.Limits{MaxConnections: 1}, Metrics: reg, Logger: debugLogger(t, logs), Handler: http.HandlerFunc(ok)})
 	first, err := net.Dial("tcp", r.Addr().String())
 	if err != nil {

@@ -15,6 +15,7 @@ import (
 
 	"cardea/internal/bubble"
 	"cardea/internal/httpd"
+	"cardea/internal/testlog"
 )
 
 // servedName is the common name of the certificate that a new connection meets.
@@ -136,7 +137,7 @@ func TestReloadServesTheNewCertificateAndKeepsTheOldOverABrokenOne(t *testing.T)
 	ca := newAuthority(t, "ca")
 	files := tlsFiles{t.TempDir()}
 	files.writePair(t, ca, "first")
-	reg, logs := prometheus.NewRegistry(), &syncBuffer{}
+	reg, logs := prometheus.NewRegistry(), &testlog.Buffer{}
 	r := start(t, httpd.Options{TLS: files.options(), Metrics: reg, Logger: debugLogger(t, logs), Handler: http.HandlerFunc(ok)})
 	trust := &tls.Config{RootCAs: ca.pool()}
 	if got := servedName(t, r, trust); got != "first" {
@@ -198,7 +199,7 @@ func TestAnUnchangedBrokenFileIsReportedOnce(t *testing.T) {
 	files := tlsFiles{t.TempDir()}
 	files.writePair(t, ca, "first")
 	bubble.Test(t, func(t *testing.T) {
-		logs := &syncBuffer{}
+		logs := &testlog.Buffer{}
 		store := httpd.NewCertificateStore(*files.options(), debugLogger(t, logs))
 		if err := store.Load(); err != nil {
 			t.Fatal(err)

@@ -19,6 +19,7 @@ import (
 	"cardea/internal/kms"
 	"cardea/internal/kms/kmstest"
 	"cardea/internal/secret"
+	"cardea/internal/testlog"
 )
 
 func TestKeyIsDeletedAtTheEndOfItsWaitingPeriod(t *testing.T) {
@@ -215,9 +216,8 @@ func TestJobsFollowOtherNodes(t *testing.T) {
 func TestJobsLogAFailureOnce(t *testing.T) {
 	t.Parallel()
 	bubble.Test(t, func(t *testing.T) {
-		var mu sync.Mutex
-		var log bytes.Buffer
-		f := kmstest.New(t, func(o *kms.Options) { o.Logger = slog.New(slog.NewTextHandler(&locked{&mu, &log}, nil)) })
+		var log testlog.Buffer
+		f := kmstest.New(t, func(o *kms.Options) { o.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
 		f.Store.Fail(func(string) error { return kms.ErrUnavailable })
 		ctx, stop := context.WithCancel(t.Context())
 		var jobs sync.WaitGroup
@@ -226,25 +226,12 @@ func TestJobsLogAFailureOnce(t *testing.T) {
 		synctest.Wait()
 		stop()
 		jobs.Wait()
-		mu.Lock()
-		defer mu.Unlock()
 		for _, job := range []string{"follow changes of other nodes", "do what is due"} {
 			if n := strings.Count(log.String(), job); n != 1 {
 				t.Errorf("%d lines about %q, want 1:\n%s", n, job, log.String())
 			}
 		}
 	})
-}
-
-type locked struct {
-	mu *sync.Mutex
-	b  *bytes.Buffer
-}
-
-func (l *locked) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
 }
 
 // dump is all that the store has of keys and key stores.

@@ -21,6 +21,7 @@ import (
 
 	"cardea/internal/custodian"
 	"cardea/internal/lockerapi"
+	"cardea/internal/testlog"
 	"cardea/internal/vault"
 )
 
@@ -279,10 +280,9 @@ func TestEveryRouteIsInAGoldenFile(t *testing.T) {
 func TestNothingOfACardComesBackOrIsLogged(t *testing.T) {
 	t.Parallel()
 	const number, name = "4111111111111111", "Canary Cardholder"
-	var mu sync.Mutex
-	var log bytes.Buffer
+	var log testlog.Buffer
 	s := serve(t, serverOptions{change: func(o *lockerapi.Options) {
-		o.Logger = slog.New(slog.NewJSONHandler(&lockedWriter{mu: &mu, w: &log}, &slog.HandlerOptions{Level: slog.LevelDebug}))
+		o.Logger = slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}})
 	s.Store.FailWith(func(op string) error {
 		if op == "PutRecord" || op == "UpsertRecord" {
@@ -316,42 +316,26 @@ func TestNothingOfACardComesBackOrIsLogged(t *testing.T) {
 		}
 	}
 	s.do(t, post("/cards/retrieve", retrieveBody, "x-tenant-id", number))
-	mu.Lock()
-	defer mu.Unlock()
-	if log.Len() == 0 {
+	if log.String() == "" {
 		t.Error("failures of the store were not logged")
 	}
-	for what, text := range map[string][]byte{"log": log.Bytes(), "audit log": s.Store.Lines()} {
+	for what, text := range map[string][]byte{"log": []byte(log.String()), "audit log": s.Store.Lines()} {
 		if bytes.Contains(text, []byte(number)) || bytes.Contains(text, []byte(name)) {
 			t.Errorf("the %s holds what was sent", what)
 		}
 	}
 }
 
-type lockedWriter struct {
-	mu *sync.Mutex
-	w  *bytes.Buffer
-}
-
-func (l *lockedWriter) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.w.Write(p)
-}
-
 // TestFailuresAreLoggedOnceWithTheRequestID so that an operator finds the cause.
 func TestFailuresAreLoggedOnceWithTheRequestID(t *testing.T) {
 	t.Parallel()
-	var mu sync.Mutex
-	var log bytes.Buffer
+	var log testlog.Buffer
 	s := serve(t, serverOptions{change: func(o *lockerapi.Options) {
-		o.Logger = slog.New(slog.NewTextHandler(&lockedWriter{mu: &mu, w: &log}, nil))
+		o.Logger = slog.New(slog.NewTextHandler(&log, nil))
 	}})
 	s.Keys.FailWith(errors.New("flux capacitor"))
 	s.do(t, post("/cards/add", addBody(`{"card_number":"4111111111111111"}`, ""), "x-request-id", "req-7")).want(t, 500, failure("TE_00", "Something went wrong"))
 	s.do(t, post("/cards/retrieve", retrieveBody)).want(t, 404, notFound)
-	mu.Lock()
-	defer mu.Unlock()
 	if lines := strings.Count(log.String(), "\n"); lines != 1 || !strings.Contains(log.String(), "flux capacitor") || !strings.Contains(log.String(), "req-7") {
 		t.Errorf("%d lines: %s", lines, log.String())
 	}

@@ -1,7 +1,6 @@
 package siem
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +15,7 @@ import (
 	"go.uber.org/goleak"
 
 	"cardea/internal/audit"
+	"cardea/internal/testlog"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -237,28 +237,10 @@ func (c *clock) add(d time.Duration) {
 	c.now = c.now.Add(d)
 }
 
-// logText is a log of the operator that tests read.
-type logText struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logText) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logText) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
 // options are those of tests: quick, and with a clock that stands.
-func options(t testing.TB, dir string, logs []*memLog, receivers ...Receiver) (Options, *clock, *logText) {
+func options(t testing.TB, dir string, logs []*memLog, receivers ...Receiver) (Options, *clock, *testlog.Buffer) {
 	t.Helper()
-	c, l := &clock{now: testTime}, &logText{}
+	c, l := &clock{now: testTime}, &testlog.Buffer{}
 	o := Options{
 		Dir: dir, Receivers: receivers, Now: c.Now, Logger: slog.New(slog.NewTextHandler(l, nil)),
 		Poll: 2 * time.Millisecond, MinBackoff: time.Millisecond, MaxBackoff: 5 * time.Millisecond,
