@@ -41,10 +41,12 @@ func (r rowSet) args(after, to int64) []any {
 }
 
 // sought is rows of a set that meet a condition. $%d stand in it for its arguments.
+// Where list reads them, those count that are under one of the key versions.
 type sought struct {
 	rowSet
 	condition string
 	with      []any
+	among     map[vault.KeyVersion]bool // nil for any
 }
 
 // query is the SQL that reads what of the rows between two numbers, in order. tail
@@ -138,15 +140,24 @@ func (s *Store) list(ctx context.Context, q sought, after int64, limit int) ([]v
 	before := 0
 	_, err := s.walk(ctx, q.rowSet, after, int64(limit), func(ctx context.Context, c session, after, to int64) error {
 		rows = rows[:before]
-		sql, args := q.query(c, selectHeld, " LIMIT $%d", after, to, int64(limit-before))
+		most := int64(limit - before)
+		if q.among != nil {
+			most = s.window // of which perhaps few count
+		}
+		sql, args := q.query(c, selectHeld, " LIMIT $%d", after, to, most)
 		return c.query(ctx, func(scan scanFunc) error {
+			if len(rows) == limit {
+				return nil
+			}
 			var h vault.HeldRecord
 			var cols recordAndHolderRow
 			if err := scan(append([]any{&h.Row}, cols.targets(&h.Record, &h.Holder)...)...); err != nil {
 				return err
 			}
 			err := cols.fill(&h.Record, &h.Holder)
-			rows = append(rows, h)
+			if q.among == nil || q.among[vault.KeyVersion{ID: h.Key, Version: h.KeyVersion}] {
+				rows = append(rows, h)
+			}
 			return err
 		}, sql, args...)
 	}, func() bool {
@@ -169,11 +180,13 @@ func (s *Store) under(ctx context.Context, v vault.KeyVersion) (q sought, found 
 	}
 	q = sought{condition: "r.key_id = $%d AND r.key_version = $%d", with: []any{v.ID[:], int64(v.Version)}}
 	if k.Holder != "" {
-		h, err := s.Holder(ctx, k.Tenant, k.Holder)
-		if errors.Is(err, vault.ErrNotFound) {
-			return sought{}, false, nil
-		}
-		if err != nil {
+		// On a connection that reads: that of Holder waits for the commit of the batch before.
+		var h *vault.Holder
+		err := s.view(ctx, readHolder, func(ctx context.Context, c session) (err error) {
+			h, err = selectHolder(ctx, c, k.Tenant, k.Holder)
+			return err
+		})
+		if err != nil || h == nil {
 			return sought{}, false, err
 		}
 		q.holder = h.ID
@@ -198,6 +211,21 @@ func (s *Store) RecordsUnder(ctx context.Context, v vault.KeyVersion, after int6
 		return nil, err
 	}
 	return s.list(ctx, q, after, limit)
+}
+
+// RecordsAmong reads every row after the number until it has found its own, in the
+// order in which they lie in the database.
+func (s *Store) RecordsAmong(ctx context.Context, under map[vault.KeyVersion]bool, after int64, limit int) ([]vault.HeldRecord, error) {
+	return s.list(ctx, sought{among: under}, after, limit)
+}
+
+// LastRow implements vault.KeyWork.
+func (s *Store) LastRow(ctx context.Context) (last int64, err error) {
+	err = s.view(ctx, readOther, func(ctx context.Context, c session) error {
+		_, err := queryOne(ctx, c, []any{&last}, "SELECT coalesce(max(id), 0) FROM record")
+		return err
+	})
+	return last, err
 }
 
 // RecordsOf implements vault.KeyWork.

@@ -1,6 +1,7 @@
 package vault_test
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -195,11 +196,82 @@ func TestRotationMovesEveryRecord(t *testing.T) {
 			ops[e.Op+" "+e.Result]++
 		}
 	}
-	for op, want := range map[string]int{"key.job begun": 1, "key.rotate rotated": 3, "key.reencrypt moved": 5, "key.retire retired": 3, "key.job done": 1} {
+	for op, want := range map[string]int{"key.job begun": 1, "key.rotate rotated": 3, "key.reencrypt moved": 3, "key.retire retired": 3, "key.job done": 1} {
 		if ops[op] != want {
 			t.Errorf("%d entries %s, want %d", ops[op], op, want)
 		}
 	}
+}
+
+// A batch of the whole tenant changes rows as they lie, of whichever merchant.
+func TestBatchesNameWhatTheyMove(t *testing.T) {
+	t.Parallel()
+	n := newKeyNode(t, "a", nil)
+	n.fill(t, 150)
+	from := n.store.Len()
+	n.clock.pass(time.Second)
+	rotate := func(merchant string) (details []string) {
+		t.Helper()
+		j, err := n.admin.Rotate(t.Context(), operator(), vault.JobRequest{Tenant: "acme", Holder: merchant})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if j = n.finish(t, j.ID); j.State != vault.JobDone {
+			t.Fatalf("%+v", j)
+		}
+		for _, e := range since(t, n.store, from) {
+			if e.Op == "key.reencrypt" {
+				if named := e.Resource.Key != "" && e.Resource.KeyVersion != 0 && e.Resource.Merchant == merchant; named != (merchant != "") {
+					t.Errorf("resource %+v", e.Resource)
+				}
+				details = append(details, strings.NewReplacer(j.ID.String(), "J", cmp.Or(e.Resource.Key, "none"), "K",
+					" 2 key versions", " some key versions", " 3 key versions", " some key versions").Replace(e.Detail)) // the rows are in no order
+			}
+		}
+		from = n.store.Len()
+		return details
+	}
+	if got, want := rotate(""), []string{
+		"100 records, rows 1 to 100, from some key versions to those in use now in mode local, but those changed meanwhile, job J",
+		"51 records, rows 101 to 151, from some key versions to those in use now in mode local, but those changed meanwhile, job J",
+	}; !slices.Equal(got, want) {
+		t.Errorf("got  %q\nwant %q", got, want)
+	}
+	n.clock.pass(time.Second)
+	if got, want := rotate("m1"), []string{
+		"75 records from version 2 of key K in mode local to version 3 of key K in mode local, but those changed meanwhile, job J",
+	}; !slices.Equal(got, want) {
+		t.Errorf("got  %q\nwant %q", got, want)
+	}
+}
+
+// Where only a few of all rows are to be moved, the others are not read for them.
+func TestFewRowsAreMovedAVersionAfterTheOther(t *testing.T) {
+	t.Parallel()
+	n := newKeyNode(t, "a", nil)
+	all := n.fill(t, 4)
+	for i := range 60 {
+		d := vault.Datum{Tenant: "other", Entity: "e1", VaultID: fmt.Sprint("v", i)}
+		if err := n.StoreData(t.Context(), client("other"), d, text("1"), nil, true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n.clock.pass(time.Second)
+	j, err := n.admin.Rotate(t.Context(), operator(), vault.JobRequest{Tenant: "acme"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.store.FailWith(func(op string) error {
+		if op == "RecordsAmong" {
+			return fmt.Errorf("%s: rows of all are read", op)
+		}
+		return nil
+	})
+	if j = n.finish(t, j.ID); j.State != vault.JobDone || j.Moved != 5 {
+		t.Errorf("%+v", j)
+	}
+	n.store.FailWith(nil)
+	n.check(t, all)
 }
 
 func TestRotationOfOneMerchantLeavesTheOthers(t *testing.T) {

@@ -39,6 +39,11 @@ type KeyWork interface {
 	// RecordsUnder lists up to limit rows under a key version, whose row number is
 	// above after, by row number. It reads from the writing side.
 	RecordsUnder(ctx context.Context, v KeyVersion, after int64, limit int) ([]HeldRecord, error)
+	// RecordsAmong lists rows under any of the key versions in the same way. It reads the
+	// rows of others too: for versions that a good part of all rows is under.
+	RecordsAmong(ctx context.Context, under map[KeyVersion]bool, after int64, limit int) ([]HeldRecord, error)
+	// LastRow is the highest row number; there are at most as many rows.
+	LastRow(ctx context.Context) (int64, error)
 	// RecordsOf lists rows of a holder in the same way.
 	RecordsOf(ctx context.Context, tenant, holder string, after int64, limit int) ([]HeldRecord, error)
 	// RecordsWithDedupe lists rows of a tenant whose keyed hash is under an older

@@ -292,6 +292,9 @@ func (h *HeldRecord) context() RecordContext {
 	return h.Record.context(Owner{Tenant: h.Holder.Tenant, Merchant: h.Holder.Name, Customer: h.Customer}, secret)
 }
 
+// under is the key version that the record is sealed under.
+func (r *Record) under() KeyVersion { return KeyVersion{r.Key, r.KeyVersion} }
+
 func (r *Record) sealed() Sealed {
 	return Sealed{Mode: r.Mode, Key: r.Key, KeyVersion: r.KeyVersion, Blob: r.Sealed}
 }

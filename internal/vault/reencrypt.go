@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"cardea/internal/audit"
@@ -159,38 +160,77 @@ func (r *jobRun) records(ctx context.Context, old []WrappedKey) error {
 	if err := r.step(ctx, stepRecords); err != nil {
 		return err
 	}
-	for _, w := range old {
-		bad, err := r.drain(ctx, w)
-		if err != nil {
-			return err
-		}
-		r.job.Bad += bad
-	}
-	return nil
+	bad, err := r.drainAll(ctx, old)
+	r.job.Bad += bad
+	return err
 }
 
-// drain moves the records from under a version until only those are left that
+// together is the share of all rows, one in so many, from which on those of several
+// versions are moved in one pass of the table. Cards of merchants lie mixed: in the
+// order of the table a batch changes a few pages, a merchant's rows alone one each.
+const together = 4
+
+// drainAll is drain of many versions.
+func (r *jobRun) drainAll(ctx context.Context, old []WrappedKey) (bad int64, err error) {
+	if len(old) > 1 {
+		rows, err := r.a.o.Store.LastRow(ctx)
+		if err != nil {
+			return 0, err
+		}
+		if r.job.Total >= rows/together {
+			return r.drain(ctx, old)
+		}
+	}
+	for i := range old {
+		n, err := r.drain(ctx, old[i:i+1])
+		if err != nil {
+			return bad, err
+		}
+		bad += n
+	}
+	return bad, nil
+}
+
+// source is the versions from under which records are moved in one pass.
+type source struct {
+	keys  map[KeyVersion]WrappedKey
+	names map[KeyVersion]bool
+	one   KeyVersion // if it is only one
+}
+
+func newSource(old []WrappedKey) source {
+	s := source{keys: make(map[KeyVersion]WrappedKey, len(old)), names: make(map[KeyVersion]bool, len(old))}
+	for _, w := range old {
+		s.keys[w.version()], s.names[w.version()] = w, true
+	}
+	if len(old) == 1 {
+		s.one = old[0].version()
+	}
+	return s
+}
+
+// drain moves the records from under versions until only those are left that
 // cannot be moved, and counts these.
-func (r *jobRun) drain(ctx context.Context, w WrappedKey) (bad int64, err error) {
-	r.job.Key = w.version()
+func (r *jobRun) drain(ctx context.Context, old []WrappedKey) (bad int64, err error) {
+	from := newSource(old)
+	r.job.Key = from.one
 	for {
 		var changed int64
 		bad, r.job.After = 0, 0
-		next := r.sealBatch(ctx, w, 0)
-		for len(next.read) > 0 && next.err == nil {
+		next := r.sealBatch(ctx, &from, 0)
+		for next.read > 0 && next.err == nil {
 			b := next
-			last := b.read[len(b.read)-1].Row
 			// Who has named a rate has the next batch sealed while this one is committed. At
 			// the configured rate there is a rest between them, in which rows may change.
 			ahead := make(chan batch, 1)
 			if r.job.Rate > 0 {
-				go func() { ahead <- r.sealBatch(ctx, w, last) }()
+				go func() { ahead <- r.sealBatch(ctx, &from, b.last) }()
 			}
-			n, skipped, err := r.move(ctx, w, &b)
+			n, skipped, err := r.move(ctx, &from, &b)
 			bad += n
 			changed += skipped
 			r.job.Skipped += skipped
-			r.job.After = last
+			r.job.After = b.last
 			if err == nil {
 				err = r.save(ctx, false)
 			}
@@ -201,7 +241,7 @@ func (r *jobRun) drain(ctx context.Context, w WrappedKey) (bad int64, err error)
 				return 0, err
 			}
 			if r.job.Rate == 0 {
-				next = r.sealBatch(ctx, w, last)
+				next = r.sealBatch(ctx, &from, b.last)
 			}
 		}
 		if next.err != nil || changed == 0 {
@@ -212,7 +252,8 @@ func (r *jobRun) drain(ctx context.Context, w WrappedKey) (bad int64, err error)
 
 // batch is rows that were read, and sealed anew.
 type batch struct {
-	read    []HeldRecord
+	read    int          // rows
+	last    int64        // their highest number
 	leaving []HeldRecord // those of them that are to be moved
 	sealed  []Sealed     // of these
 	failed  []error      // likewise
@@ -220,65 +261,72 @@ type batch struct {
 	err     error
 }
 
-// sealBatch reads the rows under a key after a row number, and seals them anew.
-func (r *jobRun) sealBatch(ctx context.Context, w WrappedKey, after int64) (b batch) {
+// sealBatch reads the rows under the versions after a row number, and seals them anew.
+func (r *jobRun) sealBatch(ctx context.Context, from *source, after int64) (b batch) {
 	began := r.a.gate.Now()
-	if b.read, b.err = r.a.o.Store.RecordsUnder(ctx, w.version(), after, jobBatch); b.err != nil {
+	rows, err := r.list(ctx, from, after)
+	if err != nil || len(rows) == 0 {
+		b.err = err
 		return b
 	}
-	b.leaving = r.leaving(w, b.read)
+	b.read, b.last = len(rows), rows[len(rows)-1].Row
+	b.leaving = r.leaving(from, rows)
 	b.sealed, b.failed = make([]Sealed, len(b.leaving)), make([]error, len(b.leaving))
-	err := each(b.leaving, func(i int, h *HeldRecord) error {
+	b.err = each(b.leaving, func(i int, h *HeldRecord) error {
 		var err error
 		b.sealed[i], err = r.reseal(ctx, h, i == 0)
-		if err != nil && unfit(err) {
+		switch {
+		case err == nil:
+			return nil
+		case unfit(err):
 			b.failed[i] = err
 			return nil
 		}
-		return err
+		return fmt.Errorf("move records from under version %d of key %s: %w", h.KeyVersion, h.Key, err)
 	})
-	if err != nil {
-		b.err = fmt.Errorf("move records from under version %d of key %s: %w", w.Version, w.ID, err)
-	}
 	b.took = r.a.gate.Now().Sub(began)
 	return b
 }
 
+func (r *jobRun) list(ctx context.Context, from *source, after int64) ([]HeldRecord, error) {
+	if len(from.keys) == 1 {
+		return r.a.o.Store.RecordsUnder(ctx, from.one, after, jobBatch)
+	}
+	return r.a.o.Store.RecordsAmong(ctx, from.names, after, jobBatch)
+}
+
 // move puts a batch in the place of what was read.
-func (r *jobRun) move(ctx context.Context, w WrappedKey, b *batch) (bad, skipped int64, err error) {
+func (r *jobRun) move(ctx context.Context, from *source, b *batch) (bad, skipped int64, err error) {
 	began := r.a.gate.Now()
-	var changes []ResealedRecord
-	for i, h := range b.leaving {
+	changes := make([]ResealedRecord, 0, len(b.leaving))
+	old := map[KeyVersion]bool{}
+	for i := range b.leaving {
+		h := &b.leaving[i]
 		if b.failed[i] != nil {
 			bad++
-			if err := r.tell(ctx, &b.leaving[i], OpKeyReencrypt, b.failed[i]); err != nil {
+			if err := r.tell(ctx, h, OpKeyReencrypt, b.failed[i]); err != nil {
 				return 0, 0, err
 			}
 			continue
 		}
+		old[h.under()] = true
 		changes = append(changes, ResealedRecord{Row: h.Row, Was: h.Sealed, Sealed: b.sealed[i], HashedBy: h.HashedBy})
 	}
-	moved, err := r.replace(ctx, w, changes)
+	moved, err := r.replace(ctx, from, old, changes)
 	if err != nil {
 		return 0, 0, err
 	}
 	r.job.Moved += moved
-	return bad, int64(len(changes)) - moved, r.pace(ctx, len(b.read), b.took+r.a.gate.Now().Sub(began))
+	return bad, int64(len(changes)) - moved, r.pace(ctx, b.read, b.took+r.a.gate.Now().Sub(began))
 }
 
-// leaving are the records that are not under w already as they would be if they were
-// sealed anew.
-func (r *jobRun) leaving(w WrappedKey, rows []HeldRecord) []HeldRecord {
-	if w.State != KeyActive || !r.a.o.Keys.Current(w) {
-		return rows
-	}
-	var out []HeldRecord
-	for _, h := range rows {
-		if !r.a.o.Keys.Stays(w.Tenant, h.sealed()) {
-			out = append(out, h)
-		}
-	}
-	return out
+// leaving takes out the records that are already as they would be if they were sealed
+// anew.
+func (r *jobRun) leaving(from *source, rows []HeldRecord) []HeldRecord {
+	return slices.DeleteFunc(rows, func(h HeldRecord) bool {
+		w := from.keys[h.under()]
+		return w.State == KeyActive && r.a.o.Keys.Stays(w.Tenant, h.sealed()) && r.a.o.Keys.Current(w)
+	})
 }
 
 // reseal seals a record anew, and makes sure that it opens before it takes the
@@ -298,15 +346,12 @@ func (r *jobRun) reseal(ctx context.Context, h *HeldRecord, check bool) (Sealed,
 }
 
 // replace puts a batch in its place and counts the rows that were still as read.
-func (r *jobRun) replace(ctx context.Context, w WrappedKey, changes []ResealedRecord) (moved int64, err error) {
+func (r *jobRun) replace(ctx context.Context, from *source, old map[KeyVersion]bool, changes []ResealedRecord) (moved int64, err error) {
 	if len(changes) == 0 {
 		return 0, nil
 	}
-	err = r.a.do(ctx, r.who(), OpKeyReencrypt, r.job.Tenant, w.Holder, func(c *call) error {
-		c.key(w.version())
-		to := changes[0].Sealed
-		c.entry.Detail = fmt.Sprintf("%d records from version %d of key %s in mode %s to version %d of key %s in mode %s, but those changed meanwhile, job %s",
-			len(changes), w.Version, w.ID, w.Mode, to.KeyVersion, to.Key, to.Mode, r.job.ID)
+	err = r.a.do(ctx, r.who(), OpKeyReencrypt, r.job.Tenant, "", func(c *call) error {
+		c.entry.Detail = r.describe(c, from, old, changes)
 		some, err := c.commit(ctx, "moved", func(ctx context.Context, e audit.Sealed) (bool, error) {
 			done, err := r.a.o.Store.ReplaceSealed(ctx, changes, e)
 			moved = 0
@@ -323,6 +368,23 @@ func (r *jobRun) replace(ctx context.Context, w WrappedKey, changes []ResealedRe
 		return err
 	})
 	return moved, err
+}
+
+// describe says what a batch moves, from under old; c names the version if it is one.
+func (r *jobRun) describe(c *call, from *source, old map[KeyVersion]bool, changes []ResealedRecord) string {
+	first, to := &changes[0], &changes[0].Sealed
+	if len(old) > 1 {
+		return fmt.Sprintf("%d records, rows %d to %d, from %d key versions to those in use now in mode %s, but those changed meanwhile, job %s",
+			len(changes), first.Row, changes[len(changes)-1].Row, len(old), to.Mode, r.job.ID)
+	}
+	var w WrappedKey
+	for v := range old {
+		w = from.keys[v]
+	}
+	c.key(w.version())
+	c.entry.Resource.Merchant = w.Holder
+	return fmt.Sprintf("%d records from version %d of key %s in mode %s to version %d of key %s in mode %s, but those changed meanwhile, job %s",
+		len(changes), w.Version, w.ID, w.Mode, to.KeyVersion, to.Key, to.Mode, r.job.ID)
 }
 
 // tell names a record that does not open in the audit log, once a run.
@@ -365,13 +427,12 @@ func (r *jobRun) retire(ctx context.Context, old []WrappedKey) error {
 		return err
 	}
 	// What came under them until a moment ago, and what could not be moved.
-	var bad int64
+	bad, err := r.drainAll(ctx, old)
+	if err != nil {
+		return err
+	}
 	for _, w := range old {
-		n, err := r.drain(ctx, w)
-		if err != nil {
-			return err
-		}
-		if bad += n; n > 0 || w.State != KeyDecryptOnly {
+		if w.State != KeyDecryptOnly {
 			continue
 		}
 		if err := r.retireOne(ctx, w); err != nil {

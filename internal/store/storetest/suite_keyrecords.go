@@ -103,6 +103,35 @@ func testRecordsUnder(t *testing.T, url string) {
 			}), c.of, c.want)
 		}
 	}
+	for _, limit := range []int{1, 4, 100} {
+		for _, c := range []struct {
+			under []vault.KeyVersion
+			of    vault.Holder
+			want  []vault.Record
+		}{
+			{nil, one, nil},
+			{[]vault.KeyVersion{{ID: vault.NewKeyID(), Version: 1}}, one, nil},
+			{[]vault.KeyVersion{versionOf(k1), v2, versionOf(direct)}, one, all1},
+			{[]vault.KeyVersion{{ID: k1.ID, Version: 7}, versionOf(tenant)}, entity, ofEntity},
+		} {
+			under := map[vault.KeyVersion]bool{}
+			for _, v := range c.under {
+				under[v] = true
+			}
+			held(t, fmt.Sprintf("among %d versions", len(under)), heldPages(t, limit, func(after int64, limit int) ([]vault.HeldRecord, error) {
+				return s.RecordsAmong(t.Context(), under, after, limit)
+			}), c.of, c.want)
+		}
+	}
+	all := must[[]vault.HeldRecord](t)(s.RecordsAmong(t.Context(), map[vault.KeyVersion]bool{versionOf(k1): true, versionOf(k2): true}, 0, 1000))
+	for i, h := range all {
+		if want := []string{"merchant_1", "merchant_2"}[i%2]; h.Holder.Name != want {
+			t.Errorf("row %d is of %s, want them as they lie", i, h.Holder.Name)
+		}
+	}
+	if last := must[int64](t)(s.LastRow(t.Context())); len(all) != 50 || last < all[49].Row || last < int64(len(all1)+len(of2)+len(ofEntity)) {
+		t.Errorf("%d rows, the last of all is %d", len(all), last)
+	}
 	for _, who := range [][2]string{{"public", "nobody"}, {"other", "merchant_1"}} {
 		if rows, err := s.RecordsOf(t.Context(), who[0], who[1], 0, 10); len(rows) != 0 || err != nil {
 			t.Errorf("records of %v: %d, %v", who, len(rows), err)

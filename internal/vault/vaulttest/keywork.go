@@ -211,6 +211,29 @@ func (s *Store) RecordsUnder(_ context.Context, v vault.KeyVersion, after int64,
 	return page(s.under(v), after, limit), nil
 }
 
+// RecordsAmong implements vault.KeyWork.
+func (s *Store) RecordsAmong(_ context.Context, under map[vault.KeyVersion]bool, after int64, limit int) ([]vault.HeldRecord, error) {
+	if err := s.enter("RecordsAmong"); err != nil {
+		return nil, err
+	}
+	defer s.mu.Unlock()
+	return page(s.held(func(r *vault.Record, _ vault.Holder) bool {
+		return under[vault.KeyVersion{ID: r.Key, Version: r.KeyVersion}]
+	}), after, limit), nil
+}
+
+// LastRow implements vault.KeyWork.
+func (s *Store) LastRow(context.Context) (last int64, err error) {
+	if err := s.enter("LastRow"); err != nil {
+		return 0, err
+	}
+	defer s.mu.Unlock()
+	for l := range s.records {
+		last = max(last, s.number(l))
+	}
+	return last, nil
+}
+
 // RecordsOf implements vault.KeyWork.
 func (s *Store) RecordsOf(_ context.Context, tenant, holder string, after int64, limit int) ([]vault.HeldRecord, error) {
 	if err := s.enter("RecordsOf"); err != nil {
