@@ -18,6 +18,12 @@ type Deposited struct {
 	Key string `json:"key"` // ARN
 }
 
+// Withdrawal names an approval that was deposited for a key, and is taken back.
+type Withdrawal struct {
+	Key string `json:"key"` // ARN
+	ID  string `json:"id"`
+}
+
 func depositApproval(ctx context.Context, x *exchange, body io.Reader) (any, error) {
 	var in Deposit
 	if err := decode(body, &in); err != nil {
@@ -32,6 +38,14 @@ func listApprovals(ctx context.Context, x *exchange, body io.Reader) (any, error
 		return nil, err
 	}
 	return x.server.o.Keys.ListApprovals(ctx, x.keyOperator(), &kms.ListApprovalsInput{KeyARN: in.Key})
+}
+
+func withdrawApproval(ctx context.Context, x *exchange, body io.Reader) (any, error) {
+	var in Withdrawal
+	if err := decode(body, &in); err != nil {
+		return nil, err
+	}
+	return x.server.o.Keys.WithdrawApproval(ctx, x.keyOperator(), &kms.WithdrawApprovalInput{KeyARN: in.Key, ID: in.ID})
 }
 
 // keyOperator is the operator to the key service, in no account: what the key's ARN says.

@@ -110,8 +110,9 @@ func routes() map[string]route {
 		"/kms/Status":  status,
 		"/kms/Explain": explain,
 
-		"/kms/DepositApproval": depositApproval,
-		"/kms/ListApprovals":   listApprovals,
+		"/kms/DepositApproval":  depositApproval,
+		"/kms/ListApprovals":    listApprovals,
+		"/kms/WithdrawApproval": withdrawApproval,
 	}
 }
 

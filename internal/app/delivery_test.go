@@ -27,10 +27,10 @@ func TestEveryOperationIsKnownToDelivery(t *testing.T) {
 	for _, op := range vault.Operations() {
 		names = append(names, op.Name)
 	}
-	for _, op := range append(kms.Operations(), kms.OpReEncryptFrom, kms.OpReEncryptTo, kms.OpRotateKey, kms.OpDeleteKey, kms.OpDeleteKeyMaterial, kms.OpSynchronizeKey, kms.OpFinishConnection, kms.OpDepositApproval, kms.OpListApprovals) {
+	for _, op := range append(kms.Operations(), kms.OpReEncryptFrom, kms.OpReEncryptTo, kms.OpRotateKey, kms.OpDeleteKey, kms.OpDeleteKeyMaterial, kms.OpSynchronizeKey, kms.OpFinishConnection, kms.OpDepositApproval, kms.OpListApprovals, kms.OpWithdrawApproval) {
 		names = append(names, op.Code)
 	}
-	for _, op := range []*vault.Operation{OpApprovalAsk, OpApprovalApprove, OpCeremonyGenerate, OpCeremonyImport, OpAuditDisable} {
+	for _, op := range []*vault.Operation{OpApprovalAsk, OpApprovalApprove, OpCeremonyGenerate, OpCeremonyImport, OpAuditDisable, OpLogRollback} {
 		names = append(names, op.Name)
 	}
 	for _, op := range identity.Operations() {

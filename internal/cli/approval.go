@@ -17,6 +17,7 @@ type approvalCommands struct {
 	Show        approvalShowCommand        `cmd:"" help:"Verify a request and tell how far it is."`
 	Deposit     approvalDepositCommand     `cmd:"" help:"Give an approved request to a key service that lets operations on keys through only with one."`
 	Deposits    approvalDepositsCommand    `cmd:"" help:"List the approvals that were deposited for a key."`
+	Withdraw    approvalWithdrawCommand    `cmd:"" help:"Take back an approval that was deposited and that nobody has used."`
 	History     approvalHistoryCommand     `cmd:"" help:"Verify the ledger of an installation and list which requests were executed."`
 }
 

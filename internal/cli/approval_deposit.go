@@ -83,3 +83,32 @@ func (c approvalDepositsCommand) Run(ctx context.Context, p *Process) error {
 		return table(w, "no approval is deposited for this key", []string{"ID", "PERMITS", "APPROVED BY", "UNTIL", "USED", "PROBLEM"}, rows)
 	})
 }
+
+type approvalWithdrawCommand struct {
+	ID string `arg:"" placeholder:"ID" help:"The request's id, as 'cardea approval deposits' lists it."`
+	keyServiceFlags
+	output
+	KeyID string `required:"" name:"key-id" placeholder:"ARN" help:"ARN of the key that it was deposited for."`
+}
+
+// Help implements kong.HelpProvider.
+func (approvalWithdrawCommand) Help() string {
+	return "Examples:\n  cardea approval withdraw 01934f0e-7d5c-7a3e-8c55-0f3b1b9d2e11 --key-id arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab --config keys.toml\n\n" +
+		"From then on it permits nothing, and it cannot be deposited again: who wants the operation after all asks anew. One that was used cannot be withdrawn. " +
+		"Whoever asked for it or approved it, and has thought better of it, has it withdrawn by an operator of the key service's host: as with deposits, the user that the service runs as, or root. " +
+		"The key service's audit log tells who did (kms.withdraw_approval)."
+}
+
+func (c approvalWithdrawCommand) Run(ctx context.Context, p *Process) error {
+	k, err := c.connect(ctx, p)
+	if err != nil {
+		return err
+	}
+	var v kms.ApprovalView
+	if err := k.call(ctx, "kms/WithdrawApproval", &adminapi.Withdrawal{Key: c.KeyID, ID: c.ID}, &v); err != nil {
+		return err
+	}
+	return c.print(p.Stdout, v, func(w io.Writer) error {
+		return fields(w, []string{"withdrawn", v.ID}, []string{"permitted", permitted(&v)}, []string{"of", v.Target}, []string{"approved by", strings.Join(v.Approvers, ", ")})
+	})
+}

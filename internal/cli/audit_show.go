@@ -122,7 +122,7 @@ func (c auditShowCommand) show(ctx context.Context, p *Process, out *entryWriter
 func knownOperation(name string) bool {
 	return slices.ContainsFunc(vault.Operations(), func(op *vault.Operation) bool { return op.Name == name }) ||
 		slices.ContainsFunc(kms.Operations(), func(op *kms.Operation) bool { return op.Code == name }) ||
-		slices.Contains([]string{kms.OpExplain.Code, kms.OpDepositApproval.Code, kms.OpListApprovals.Code}, name) ||
+		slices.Contains([]string{kms.OpExplain.Code, kms.OpDepositApproval.Code, kms.OpListApprovals.Code, kms.OpWithdrawApproval.Code}, name) ||
 		strings.HasPrefix(name, "approval.") || strings.HasPrefix(name, "ceremony.") || strings.HasPrefix(name, "lifecycle.") || strings.HasPrefix(name, "sts.") || strings.HasPrefix(name, "iam.") || strings.HasPrefix(name, "identity.") || strings.HasPrefix(name, "review.") || strings.HasPrefix(name, "log.")
 }
 

@@ -61,9 +61,14 @@ type Approved struct {
 type Approval struct {
 	ID      string    `json:"id"`
 	Expires time.Time `json:"expires"`
-	Note    string    `json:"note,omitempty"` // as it was signed; not kept once it is spent
+	Note    string    `json:"note,omitempty"` // as it was signed; not kept once it is spent or withdrawn
 	Spent   time.Time `json:"spent,omitzero"`
+	// Withdrawn is when somebody took it back before it was used.
+	Withdrawn time.Time `json:"withdrawn,omitzero"`
 }
+
+// waits reports whether nobody has used the approval or taken it back.
+func (a *Approval) waits() bool { return a.Spent.IsZero() && a.Withdrawn.IsZero() }
 
 // What people approve where it is not the name of one operation.
 const approvalEndControl = "key.end-dual-control"
@@ -128,11 +133,15 @@ func (c *call) approve(k *live, params map[string]string) error {
 func (c *call) approveAs(k *live, operation string, params map[string]string) error {
 	w := Wanted{Operation: operation, Target: k.arn, Params: params, Approvals: c.s.dual.Approvals}
 	var why []string
-	used := 0
+	used, withdrawn := 0, 0
 	for i := range k.Approvals {
 		a := &k.Approvals[i]
-		if !a.Spent.IsZero() {
+		switch {
+		case !a.Spent.IsZero():
 			used++
+			continue
+		case !a.Withdrawn.IsZero():
+			withdrawn++
 			continue
 		}
 		got, err := c.s.dual.Judge.Check([]byte(a.Note), c.at, w)
@@ -147,10 +156,13 @@ func (c *call) approveAs(k *live, operation string, params map[string]string) er
 		c.entry.Detail += "; " + got.Words()
 		return nil
 	}
-	switch {
-	case used > 0:
+	if used > 0 {
 		why = append(why, fmt.Sprintf("%d were used already", used))
-	case len(why) == 0:
+	}
+	if withdrawn > 0 {
+		why = append(why, fmt.Sprintf("%d were withdrawn", withdrawn))
+	}
+	if len(why) == 0 {
 		why = append(why, "none was deposited")
 	}
 	return &Error{
@@ -187,7 +199,7 @@ func (t *spendingTx) PutKey(ctx context.Context, k *Key) error {
 	if k.KeyRef == t.c.spend.key {
 		k = k.Clone()
 		for i := range k.Approvals {
-			if a := &k.Approvals[i]; a.ID == t.c.spend.id && a.Spent.IsZero() {
+			if a := &k.Approvals[i]; a.ID == t.c.spend.id && a.waits() {
 				a.Spent, a.Note, t.spent = t.c.at, "", true
 			}
 		}

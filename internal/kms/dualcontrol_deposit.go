@@ -12,12 +12,13 @@ import (
 
 // Operations of dual control. They are Cardea's own, for operators, and not of the API.
 var (
-	OpDepositApproval = op("DepositApproval", pciAdmin, classAny)
-	OpListApprovals   = op("ListApprovals", pciAdmin, classAny, readOnly)
+	OpDepositApproval  = op("DepositApproval", pciAdmin, classAny)
+	OpListApprovals    = op("ListApprovals", pciAdmin, classAny, readOnly)
+	OpWithdrawApproval = op("WithdrawApproval", pciAdmin, classAny)
 )
 
 const (
-	maxDeposited = 8        // unspent approvals a key
+	maxDeposited = 8        // approvals a key that wait to be used
 	maxNote      = 16 << 10 // bytes of one
 )
 
@@ -37,6 +38,7 @@ type ApprovalView struct {
 	Approvers []string          `json:"approvers,omitempty"`
 	Expires   time.Time         `json:"expires"`
 	Spent     time.Time         `json:"spent,omitzero"`
+	Withdrawn time.Time         `json:"withdrawn,omitzero"`
 	// Problem is why it permits nothing now, "" if it permits what it says.
 	Problem string `json:"problem,omitempty"`
 }
@@ -96,14 +98,16 @@ func (k *Key) deposit(a *Approved, note string, now time.Time) error {
 		switch {
 		case old.ID == a.ID && !old.Spent.IsZero():
 			return refuse(CodeAlreadyExists, "The approval was used on "+old.Spent.UTC().Format(time.RFC3339)+": ask for a new one.")
+		case old.ID == a.ID && !old.Withdrawn.IsZero():
+			return refuse(CodeAlreadyExists, "The approval was withdrawn on "+old.Withdrawn.UTC().Format(time.RFC3339)+": ask for a new one.")
 		case old.ID == a.ID:
 			return refuse(CodeAlreadyExists, "The approval has been deposited already.")
-		case old.Spent.IsZero():
+		case old.waits():
 			waiting++
 		}
 	}
 	if waiting >= maxDeposited {
-		return refuse(CodeLimitExceeded, "The key has "+strconv.Itoa(waiting)+" approvals that nobody has used: let them expire first.")
+		return refuse(CodeLimitExceeded, "The key has "+strconv.Itoa(waiting)+" approvals that nobody has used: withdraw some or let them expire first.")
 	}
 	k.Approvals = append(k.Approvals, Approval{ID: a.ID, Expires: a.Expires, Note: note})
 	return nil
@@ -132,9 +136,13 @@ func (s *Service) ListApprovals(ctx context.Context, who Caller, in *ListApprova
 
 // judge is how an approval of k is at a time.
 func (d *DualControl) judge(k *live, a *Approval, at time.Time) ApprovalView {
-	v := ApprovalView{ID: a.ID, Target: k.arn, Expires: a.Expires, Spent: a.Spent}
-	if !a.Spent.IsZero() {
+	v := ApprovalView{ID: a.ID, Target: k.arn, Expires: a.Expires, Spent: a.Spent, Withdrawn: a.Withdrawn}
+	switch {
+	case !a.Spent.IsZero():
 		v.Problem = "it was used"
+		return v
+	case !a.Withdrawn.IsZero():
+		v.Problem = "it was withdrawn on " + a.Withdrawn.UTC().Format(time.RFC3339)
 		return v
 	}
 	got, err := d.Judge.Read([]byte(a.Note), at)
@@ -159,7 +167,7 @@ func (a *Approved) view() ApprovalView {
 // operated lets operators in, if there is dual control.
 func (c *call) operated() error {
 	if c.who.operator == "" {
-		return &Error{Code: CodeAccessDenied, Message: "Only operators of the host may see and deposit approvals.", Reason: "not an operator"}
+		return &Error{Code: CodeAccessDenied, Message: "Only operators of the host may see, deposit and withdraw approvals.", Reason: "not an operator"}
 	}
 	if c.s.dual.Judge == nil {
 		return refuse(CodeUnsupported, "The key service asks for no approvals: set key_service.dual_control.register to have it do so.")

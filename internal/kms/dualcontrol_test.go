@@ -348,16 +348,16 @@ func TestWhatCannotBeDeposited(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	kmstest.Refused(t, deposit(t, f, approvalOf(f, "9", k.KeyRef, "key.disable")), kms.CodeLimitExceeded, "The key has 8 approvals that nobody has used: let them expire first.")
+	kmstest.Refused(t, deposit(t, f, approvalOf(f, "9", k.KeyRef, "key.disable")), kms.CodeLimitExceeded, "The key has 8 approvals that nobody has used: withdraw some or let them expire first.")
 	f.Clock.Advance(73 * time.Hour)
 	if err := deposit(t, f, approvalOf(f, "9", k.KeyRef, "key.disable")); err != nil {
 		t.Errorf("after the others have expired: %v", err)
 	}
 
 	_, err := f.DepositApproval(t.Context(), kmstest.Admin(t), &kms.DepositApprovalInput{Note: "x"})
-	kmstest.Refused(t, err, kms.CodeAccessDenied, "Only operators of the host may see and deposit approvals.")
+	kmstest.Refused(t, err, kms.CodeAccessDenied, "Only operators of the host may see, deposit and withdraw approvals.")
 	_, err = f.ListApprovals(t.Context(), kmstest.Admin(t), &kms.ListApprovalsInput{KeyARN: k.ARN()})
-	kmstest.Refused(t, err, kms.CodeAccessDenied, "Only operators of the host may see and deposit approvals.")
+	kmstest.Refused(t, err, kms.CodeAccessDenied, "Only operators of the host may see, deposit and withdraw approvals.")
 	off := kmstest.New(t)
 	kmstest.Refused(t, deposit(t, off, "x"), kms.CodeUnsupported, "The key service asks for no approvals: set key_service.dual_control.register to have it do so.")
 }

@@ -87,9 +87,9 @@ func lookup(op string) operation {
 		"kms.untag_resource", "kms.enable_key_rotation", "kms.rotate_key_on_demand", "kms.update_primary_region",
 		"kms.update_custom_key_store", "kms.connect_custom_key_store", "kms.finish_connecting_custom_key_store",
 		"kms.rotate_key", "kms.synchronize_multi_region_key", "custodian.part", "custodian.unlock", "custodian.lock", "tenants.load",
-		"key.job", "key.reencrypt", "key.rewrap", "key.rotate", "tenant.resume", "kms.deposit_approval", "approval.ask", "approval.approve":
+		"key.job", "key.reencrypt", "key.rewrap", "key.rotate", "tenant.resume", "kms.deposit_approval", "kms.withdraw_approval", "approval.ask", "approval.approve":
 		return known(ActivityUpdate, admin)
-	case "kms.disable_key", "kms.put_key_policy", "kms.disable_key_rotation", "kms.disconnect_custom_key_store", "custodian.rekey", "tenant.suspend", "audit.disable":
+	case "kms.disable_key", "kms.put_key_policy", "kms.disable_key_rotation", "kms.disconnect_custom_key_store", "custodian.rekey", "tenant.suspend", "audit.disable", "log.rollback":
 		return known(ActivityUpdate, sensitive)
 	case "kms.retire_grant", "kms.revoke_grant", "kms.delete_alias":
 		return known(ActivityDelete, admin)
