@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -75,34 +74,37 @@ func (p *people) approved(t *testing.T, r approval.Request) string {
 	return path
 }
 
-// killedAfter runs a command, and kills it with SIGKILL when it has noted a step.
-// Between the note and the kill it may do a little more, as in life. It reports false
-// if the command ended before.
-func killedAfter(t *testing.T, state, step string, env []string, args ...string) bool {
+// killedAfter runs a command, and kills it with SIGKILL when it has noted a step: at
+// once, or at the latest when it sends its next request. Between the note and the kill
+// it may do a little more, as in life. It reports false if the command ended before,
+// which only one can that has nothing more to ask after the step.
+func (d *deadly) killedAfter(t *testing.T, state, step string, env []string, args ...string) bool {
 	t.Helper()
-	path, err := binary()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(path, args...)
-	cmd.Env = append(os.Environ(), env...)
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
-	for {
+	noted := func() bool {
 		text, err := os.ReadFile(state)
-		if err == nil && strings.Contains(string(text), fmt.Sprintf(`"step": %q`, step)) {
-			if err := cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
-				t.Fatal(err)
-			}
-			return (<-ended) != nil
-		}
+		return err == nil && strings.Contains(string(text), fmt.Sprintf(`"step": %q`, step))
+	}
+	wait := d.start(t, order{noted: noted}, env, args...)
+	ended := make(chan struct{})
+	var out string
+	var err error
+	go func() {
+		defer close(ended)
+		out, err = wait()
+	}()
+	look := time.NewTicker(time.Millisecond)
+	defer look.Stop()
+	for {
 		select {
+		case <-look.C:
+			if noted() {
+				d.kill()
+			}
 		case <-ended:
-			return false
-		case <-time.After(time.Millisecond):
+			if err != nil && !errors.Is(err, errWasKilled) {
+				t.Errorf("before the kill after %s: %v\n%s", step, err, out)
+			}
+			return err != nil
 		}
 	}
 }
@@ -190,7 +192,7 @@ func (in *keyInstallation) killedAtNotes(t *testing.T, d *deadly, env, steps []s
 	for n, step := range steps {
 		i := 50 + n
 		args := prepare(i)
-		if killedAfter(t, filepath.Join(report(i), "state.json"), step, env, args...) {
+		if d.killedAfter(t, filepath.Join(report(i), "state.json"), step, env, args...) {
 			killed++
 		}
 		for _, when := range []string{"after a kill after " + step, "when all was done"} {

@@ -12,7 +12,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 )
 
 // rounds is how often each crash test kills the node; 'make crash' wants more.
@@ -48,7 +47,7 @@ func TestCrash(t *testing.T) {
 			for round := range *rounds {
 				n := in.start(t)
 				h.verify(t, n)
-				h.load(t.Context(), n, round, func() { n.kill(t) })
+				h.load(t, n, round)
 			}
 			n := in.start(t)
 			h.verify(t, n)
@@ -60,24 +59,32 @@ func TestCrash(t *testing.T) {
 	}
 }
 
-// load runs clients until kill, which comes at a random moment.
-func (h *history) load(ctx context.Context, n *node, round int, kill func()) {
+// load runs clients until the node is killed, after a random number of answers.
+func (h *history) load(t *testing.T, n *node, round int) {
+	t.Helper()
 	const workers = 16
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
 	for w := range workers {
-		wg.Go(func() { h.client(ctx, n, fmt.Sprintf("r%d-w%d", round, w), stop) })
+		wg.Go(func() { h.client(t.Context(), n, fmt.Sprintf("r%d-w%d", round, w), stop) })
 	}
-	time.Sleep(time.Duration(20+rand.IntN(400)) * time.Millisecond) // the moment of the kill, not a wait for anything
-	kill()
+	untilAnswered(t, 10+rand.IntN(400), h.answers, &wg)
+	n.kill(t)
 	close(stop)
 	wg.Wait()
+}
+
+// answers is how many answers there were so far.
+func (h *history) answers() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.answered)
 }
 
 // client stores, reads and deletes cards of its own until it is stopped or the
 // node is gone.
 func (h *history) client(ctx context.Context, n *node, name string, stop <-chan struct{}) {
-	client := &http.Client{Transport: &http.Transport{}, Timeout: 10 * time.Second}
+	client := &http.Client{Transport: &http.Transport{}, Timeout: patience}
 	defer client.CloseIdleConnections()
 	var mine []*card
 	for i := 0; ; i++ {
@@ -154,7 +161,7 @@ func reference(answer []byte) string {
 func (h *history) verify(t *testing.T, n *node) {
 	t.Helper()
 	ctx := t.Context()
-	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 16}, Timeout: 30 * time.Second}
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 16}, Timeout: patience}
 	defer client.CloseIdleConnections()
 	var wg sync.WaitGroup
 	slots := make(chan struct{}, 16)

@@ -44,7 +44,7 @@ func TestKeyServiceCanary(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			in := installKeys(t, name)
-			ops := in.talkative(t)
+			in.talkative(t)
 			n := in.start(t)
 			in.bootstrap(t)
 			c := &keyCanary{canary: canary{find: newSearcher()}, secrets: map[string]string{}}
@@ -63,8 +63,8 @@ func TestKeyServiceCanary(t *testing.T) {
 				t.Error("the search finds nothing")
 			}
 			c.misuse(t, n, in.creds)
-			c.search(t, "metrics", get(t, ops+"/metrics"))
-			c.search(t, "readiness", get(t, ops+"/readyz"))
+			c.search(t, "metrics", get(t, n.ops+"/metrics"))
+			c.search(t, "readiness", get(t, n.ops+"/readyz"))
 			in.run(t, "audit", "verify", "--config", in.config, "--key-service") // beside the running node
 			c.searchFiles(t, in.installation, "while it runs")
 			n.kill(t)

@@ -98,15 +98,31 @@ func (h *keyHistory) load(t *testing.T, c *kms.Client, round int, kill func()) {
 	for w := range 12 {
 		wg.Go(func() { h.client(ctx, c, shared, fmt.Sprintf("r%d-w%d", round, w), stop) })
 	}
-	// The kill comes after a random number of answers, so that on a slow machine as
-	// on a fast one there is something to lose; each client has made a grant by then.
-	enough := h.answers() + 120 + rand.IntN(600)
-	for end := time.Now().Add(time.Minute); h.answers() < enough && time.Now().Before(end); {
-		time.Sleep(time.Millisecond)
-	}
+	untilAnswered(t, 120+rand.IntN(600), h.answers, &wg) // each client has made a grant by then
 	kill()
 	close(stop)
 	wg.Wait()
+}
+
+// untilAnswered waits until clients have got n answers more, so that on a slow machine
+// as on a fast one there is something to lose when the node is killed. It does not wait
+// for clients that have all given up.
+func untilAnswered(t *testing.T, n int, answers func() int, clients *sync.WaitGroup) {
+	t.Helper()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		clients.Wait()
+	}()
+	enough := answers() + n
+	until(t, "there are answers to lose", func() bool {
+		select {
+		case <-ended:
+			return true
+		default:
+			return answers() >= enough
+		}
+	})
 }
 
 // answers is how many answers there were so far.

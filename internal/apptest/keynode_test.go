@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
@@ -88,6 +87,6 @@ func sdk(n *node, c aws.Credentials, callers int) *kms.Client {
 	return kms.New(kms.Options{
 		BaseEndpoint: aws.String(n.url), Region: keyRegion, Retryer: aws.NopRetryer{},
 		Credentials: credentials.StaticCredentialsProvider{Value: c},
-		HTTPClient:  &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: callers}, Timeout: 30 * time.Second},
+		HTTPClient:  &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: callers}, Timeout: patience},
 	})
 }

@@ -23,6 +23,7 @@ type keyWork struct {
 	in   *installation
 	base string // its configuration
 	sock string
+	rate int // of its jobs, in rows a second
 	o    operator
 	n    *node
 }
@@ -44,8 +45,9 @@ func installKeyWork(t *testing.T, database string, rate int) *keyWork {
 	t.Cleanup(func() { os.RemoveAll(sockets) })
 	w.sock = filepath.Join(sockets, "s")
 	w.base = strings.Replace(string(text), "[vault]\n", fmt.Sprintf("[keys]\nreencrypt_rate = %d\n[vault]\nadmin_socket = %q\n", rate, w.sock), 1)
+	w.rate = rate
 	write(t, w.in.config, w.base)
-	w.o = operator{adminapi.NewClient(w.sock), func(d time.Duration) { w.in.clock.pass(t, d) }}
+	w.o = operator{adminapi.NewClient(w.sock), w.steady(func(d time.Duration) { w.in.clock.pass(t, d) })}
 	return w
 }
 
@@ -65,10 +67,24 @@ func (w *keyWork) again(t *testing.T) {
 	w.start(t)
 }
 
+// againAt kills the node and starts it with jobs at another rate: slow ones stay where
+// they can be seen from outside, however slow the machine is.
+func (w *keyWork) againAt(t *testing.T, rate int) {
+	t.Helper()
+	was := fmt.Sprintf("reencrypt_rate = %d\n", w.rate)
+	w.base, w.rate = strings.Replace(w.base, was, fmt.Sprintf("reencrypt_rate = %d\n", rate), 1), rate
+	write(t, w.in.config, w.base)
+	w.again(t)
+}
+
+// Rates at which a job takes half a minute for the cards of m1, a second, and none
+// worth a word.
+const slow, paced, quick = 10, 300, 10_000
+
 // seed stores cards of n customers. The last digit says whose one is.
 func (w *keyWork) seed(t *testing.T, n int, customer func(i int) string) {
 	t.Helper()
-	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 8}, Timeout: 30 * time.Second}
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 8}, Timeout: patience}
 	defer client.CloseIdleConnections()
 	var wg sync.WaitGroup
 	for k := range 8 {
@@ -81,12 +97,12 @@ func (w *keyWork) seed(t *testing.T, n int, customer func(i int) string) {
 	wg.Wait()
 }
 
-// until waits for something, for a minute.
+// until waits for something, for as long as patience lasts.
 func until(t *testing.T, what string, is func() bool) {
 	t.Helper()
-	for end := time.Now().Add(time.Minute); !is(); time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(patience); !is(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("not within a minute: %s", what)
+			t.Fatalf("not within %s: %s", patience, what)
 		}
 	}
 }
@@ -201,7 +217,7 @@ func TestRetireAndShredCrash(t *testing.T) {
 	for name := range databases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := installKeyWork(t, name, 300)
+			w := installKeyWork(t, name, slow)
 			w.start(t)
 			for m, n := range []int{20, shredded, 20} {
 				w.seed(t, n, func(i int) string { return fmt.Sprintf("seed-%d-%d", i, m) })
@@ -224,7 +240,7 @@ func (w *keyWork) retire(t *testing.T) {
 		keys := w.keysOf(t, "m1")
 		return len(keys) == 2 && keys[0].Records > 0 && keys[1].Records > 0
 	})
-	w.again(t)
+	w.againAt(t, quick)
 	until(t, "the job waits", func() bool { return w.job(t, id).State == vault.JobWaiting })
 	w.again(t)
 	if keys := w.keysOf(t, "m1"); keys[0].State != vault.KeyDecryptOnly || keys[0].Records != 0 {
@@ -246,7 +262,7 @@ func (w *keyWork) retire(t *testing.T) {
 // left, and all of the others.
 func (w *keyWork) shred(t *testing.T) {
 	t.Helper()
-	client := &http.Client{Timeout: 30 * time.Second}
+	client := &http.Client{Timeout: patience}
 	store := func(merchant string) int {
 		status, _ := w.ask(t.Context(), client, "/cards/add", fmt.Sprintf(`{"merchant_id":%q,"merchant_customer_id":"late","card":{"card_number":%q}}`, merchant, numbers[0]))
 		return status
@@ -257,7 +273,7 @@ func (w *keyWork) shred(t *testing.T) {
 	until(t, "the job waits", func() bool { return w.job(t, id).State == vault.JobWaiting })
 	w.again(t)
 	w.o.passes(vault.RetireDelay)
-	w.again(t)
+	w.againAt(t, paced)
 	until(t, "some rows are removed", func() bool {
 		n := int64(0)
 		for _, k := range w.keysOf(t, "m1") {
@@ -268,7 +284,7 @@ func (w *keyWork) shred(t *testing.T) {
 		}
 		return n < shredded
 	})
-	w.again(t)
+	w.againAt(t, quick)
 	if j := w.ended(t, id); j.State != vault.JobDone {
 		t.Fatalf("%+v\n%s", j, w.n.log)
 	}

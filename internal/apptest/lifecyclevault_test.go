@@ -55,8 +55,8 @@ func vaultUnder(t *testing.T, tenantConfig func(url string, keys, macs [2]string
 	v.cfg.Derive("")
 	v.app = serve(t, v.cfg, clock.now)
 	v.f.urls = []string{v.app.Vault().URL()}
-	v.o = operator{adminapi.NewClient(v.cfg.Vault.AdminSocket), clock.pass}
-	client := &http.Client{Timeout: 30 * time.Second}
+	v.o = operator{adminapi.NewClient(v.cfg.Vault.AdminSocket), v.f.steady(clock.pass)}
+	client := &http.Client{Timeout: patience}
 	for i := range 30 {
 		v.f.store(t.Context(), client, fmt.Sprintf("seed-%d", i))
 	}

@@ -24,6 +24,10 @@ import (
 	"cardea/internal/store/storetest"
 )
 
+// patience is how long tests wait for what must happen, on a machine that may be busy
+// with all the other tests.
+const patience = 2 * time.Minute
+
 // tenant is the tenant of every node in these tests.
 const tenant = "acme"
 
@@ -107,6 +111,7 @@ func write(t *testing.T, path, text string) {
 type node struct {
 	cmd    *exec.Cmd
 	url    string
+	ops    string        // where it tells metrics
 	log    *bytes.Buffer // what it wrote to standard error, complete after wait
 	exited chan error
 }
@@ -122,7 +127,7 @@ func (in *installation) start(t *testing.T) *node {
 	if err := n.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	serving := make(chan string, 1)
+	serving := make(chan [2]string, 1)
 	go func() {
 		for s := bufio.NewScanner(pipe); s.Scan(); {
 			n.log.Write(s.Bytes())
@@ -131,20 +136,22 @@ func (in *installation) start(t *testing.T) *node {
 				Msg   string `json:"msg"`
 				Vault string `json:"vault"`
 				Keys  string `json:"keys"`
+				Ops   string `json:"ops"`
 			}
 			if json.Unmarshal(s.Bytes(), &line) == nil && line.Msg == "serving" {
-				serving <- line.Vault + line.Keys // a node of these tests serves one of them
+				serving <- [2]string{line.Vault + line.Keys, line.Ops} // a node of these tests serves one of them
 			}
 		}
 		n.exited <- n.cmd.Wait()
 	}()
 	select {
-	case n.url = <-serving:
+	case at := <-serving:
+		n.url, n.ops = at[0], at[1]
 	case err := <-n.exited:
 		t.Fatalf("the node ended at once: %v\n%s", err, n.log)
-	case <-time.After(30 * time.Second):
-		n.cmd.Process.Kill()
-		t.Fatal("the node did not begin to serve within 30 s")
+	case <-time.After(patience):
+		n.kill(t)
+		t.Fatalf("the node did not begin to serve within %s\n%s", patience, n.log)
 	}
 	t.Cleanup(func() { n.cmd.Process.Kill() })
 	return n
