@@ -54,7 +54,7 @@ func (p *Person) acknowledged() (*Acknowledgement, error) {
 	if p.Acknowledgement == "" {
 		return nil, errors.New("the register has no acknowledgement: 'cardea approval acknowledge' makes it")
 	}
-	n, err := note.Open([]byte(strings.TrimLeft(p.Acknowledgement, "\n")), note.VerifierList(p.verifier))
+	n, err := notekey.Open([]byte(strings.TrimLeft(p.Acknowledgement, "\n")), note.VerifierList(p.verifier))
 	if err != nil {
 		return nil, fmt.Errorf("the acknowledgement is not signed by the person's key: %w", err)
 	}

@@ -1,8 +1,6 @@
 package approval
 
 import (
-	"bytes"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"maps"
@@ -90,10 +88,7 @@ func Open(signed []byte, reg *Register, now time.Time) (*State, error) {
 	if len(signed) > maxNote {
 		return nil, fmt.Errorf("%w: longer than %d bytes", ErrMalformed, maxNote)
 	}
-	if !strictSignatures(signed) {
-		return nil, fmt.Errorf("%w: a signature is not in its one encoding", ErrMalformed)
-	}
-	n, err := note.Open(signed, reg.verifiers())
+	n, err := notekey.Open(signed, reg.verifiers())
 	if err != nil {
 		if _, ok := errors.AsType[*note.UnverifiedNoteError](err); ok {
 			return nil, fmt.Errorf("%w: nobody in the register has signed it", ErrRefused)
@@ -129,22 +124,6 @@ func Open(signed []byte, reg *Register, now time.Time) (*State, error) {
 	return s, nil
 }
 
-// strictSignatures reports whether each signature is encoded as note writes it: base64
-// has unused bits, which note does not look at.
-func strictSignatures(signed []byte) bool {
-	at := bytes.LastIndex(signed, []byte("\n\n"))
-	if at < 0 {
-		return false
-	}
-	for line := range bytes.Lines(signed[at+2:]) {
-		_, sig, ok := bytes.Cut(bytes.TrimPrefix(bytes.TrimSuffix(line, []byte("\n")), []byte("— ")), []byte(" "))
-		if _, err := base64.StdEncoding.Strict().DecodeString(string(sig)); !ok || err != nil {
-			return false
-		}
-	}
-	return true
-}
-
 // Approve adds a signature to a request.
 func Approve(signed []byte, reg *Register, s *notekey.Signer, now time.Time) (*State, []byte, error) {
 	st, err := Open(signed, reg, now)
@@ -162,7 +141,7 @@ func Approve(signed []byte, reg *Register, s *notekey.Signer, now time.Time) (*S
 	if err := reg.signs(s, RoleApprover, now); err != nil {
 		return nil, nil, fmt.Errorf("%w: %w", ErrRefused, err)
 	}
-	n, err := note.Open(signed, reg.verifiers())
+	n, err := notekey.Open(signed, reg.verifiers())
 	if err != nil {
 		return nil, nil, fmt.Errorf("%w: %w", ErrMalformed, err)
 	}

@@ -10,6 +10,8 @@ import (
 
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
+
+	"cardea/internal/notekey"
 )
 
 // MaxCheckpoint is the longest signed checkpoint, in bytes.
@@ -151,7 +153,7 @@ func openCheckpoint(signed []byte, keys note.Verifiers) (Checkpoint, error) {
 	if len(signed) > MaxCheckpoint {
 		return Checkpoint{}, fmt.Errorf("%w: %d bytes", ErrMalformedCheckpoint, len(signed))
 	}
-	n, err := note.Open(signed, keys)
+	n, err := notekey.Open(signed, keys)
 	if unverified, ok := errors.AsType[*note.UnverifiedNoteError](err); ok {
 		n = unverified.Note
 	} else if invalid, ok := errors.AsType[*note.InvalidSignatureError](err); ok {

@@ -10,6 +10,8 @@ import (
 
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
+
+	"cardea/internal/notekey"
 )
 
 // OpLogPrune is the operation of the entry that records a pruning.
@@ -111,7 +113,7 @@ func openPruning(signed []byte, keys note.Verifiers) (Pruning, error) {
 	if len(signed) > MaxCheckpoint {
 		return Pruning{}, fmt.Errorf("%w: %d bytes", ErrMalformedPruning, len(signed))
 	}
-	n, err := note.Open(signed, keys)
+	n, err := notekey.Open(signed, keys)
 	if unverified, ok := errors.AsType[*note.UnverifiedNoteError](err); ok {
 		n = unverified.Note
 	} else if invalid, ok := errors.AsType[*note.InvalidSignatureError](err); ok {

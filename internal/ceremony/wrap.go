@@ -170,7 +170,7 @@ func Transcript(p *Parameters, w *Wrapped, witnesses []Witness, now time.Time) (
 // OpenTranscript verifies a transcript: the signatures of at least two known
 // custodians, and that it is of this material.
 func OpenTranscript(w *Wrapped, known note.Verifiers) (text string, signers []string, err error) {
-	n, err := note.Open([]byte(w.Transcript), known)
+	n, err := notekey.Open([]byte(w.Transcript), known)
 	if err != nil {
 		return "", nil, fmt.Errorf("transcript: %w", err)
 	}

@@ -13,6 +13,8 @@ import (
 
 	jsonv2 "github.com/go-json-experiment/json"
 	"golang.org/x/mod/sumdb/note"
+
+	"cardea/internal/notekey"
 )
 
 const (
@@ -77,7 +79,7 @@ func OpenBaseline(signed []byte, by note.Verifiers) (*Baseline, string, error) {
 	if len(signed) > maxBaseline {
 		return nil, "", fmt.Errorf("%w: longer than %d bytes", ErrBaseline, maxBaseline)
 	}
-	n, err := note.Open(signed, by)
+	n, err := notekey.Open(signed, by)
 	if err != nil {
 		return nil, "", fmt.Errorf("%w: %w", ErrBaseline, err)
 	}

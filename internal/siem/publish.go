@@ -21,6 +21,7 @@ import (
 
 	"cardea/internal/audit"
 	"cardea/internal/disk"
+	"cardea/internal/notekey"
 	"cardea/internal/secret"
 )
 
@@ -336,7 +337,7 @@ func ReadFolder(dir string) ([][]byte, error) {
 		if err != nil {
 			return err
 		}
-		if _, err := note.Open(b, note.VerifierList()); err != nil {
+		if _, err := notekey.Open(b, note.VerifierList()); err != nil {
 			if _, ok := errors.AsType[*note.UnverifiedNoteError](err); !ok {
 				return fmt.Errorf("%s: %w", path, err)
 			}
