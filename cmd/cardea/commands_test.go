@@ -26,8 +26,9 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// patience is how long a script waits for something that must happen.
-const patience = 30 * time.Second
+// patience is how long a script waits for something that must happen, on a machine
+// that may be busy with all the other tests.
+const patience = 2 * time.Minute
 
 type serversKey struct{}
 

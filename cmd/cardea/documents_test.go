@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 )
@@ -201,13 +202,22 @@ func endOfDocument(t *testing.T, s *server) {
 	}
 }
 
-// freeAddress is an address on loopback that nobody listens on.
+// ports counts those that freeAddress has given.
+var ports atomic.Int64
+
+// freeAddress is an address on loopback that nobody listens on. Its port is below
+// those that systems give to whoever wants any, so that other tests, which run
+// meanwhile, do not get it before the document's server listens.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	const first, count = 20000, 12000
+	for range count {
+		address := fmt.Sprintf("127.0.0.1:%d", first+(int64(os.Getpid())*100+ports.Add(1))%count)
+		if l, err := net.Listen("tcp", address); err == nil {
+			l.Close()
+			return address
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatal("no port is free")
+	return ""
 }
