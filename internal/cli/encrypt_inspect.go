@@ -1,8 +1,10 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 
@@ -11,13 +13,14 @@ import (
 
 type inspectCommand struct {
 	output
-	File    string `arg:"" default:"-" placeholder:"FILE" help:"File to look at; standard input if it is -."`
+	File    string `arg:"" optional:"" placeholder:"FILE" help:"File to look at; standard input if not given, or -."`
+	In      string `placeholder:"FILE" help:"The same, as other commands on files have it; standard input if not given."`
 	MaxKeys int    `default:"100" placeholder:"100" help:"Encrypted data keys that the file may have."`
 }
 
 // Help implements kong.HelpProvider.
 func (inspectCommand) Help() string {
-	return "Examples:\n  cardea inspect backup.tar.encrypted\n  cardea inspect --output json backup.tar.encrypted\n\n" +
+	return "Examples:\n  cardea inspect backup.tar.encrypted\n  cardea inspect --in backup.tar.encrypted --output json\n\n" +
 		"It asks no key, so it shows what the file claims: only 'cardea decrypt' finds out whether that is true."
 }
 
@@ -47,7 +50,10 @@ type inspectKey struct {
 }
 
 func (c inspectCommand) Run(_ context.Context, p *Process) error {
-	in, err := openInput(p, c.File)
+	if c.File != "" && c.In != "" {
+		return usageError{errors.New("name the file once: as the argument, or by --in")}
+	}
+	in, err := openInput(p, cmp.Or(c.File, c.In, "-"))
 	if err != nil {
 		return err
 	}

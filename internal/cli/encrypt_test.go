@@ -177,6 +177,10 @@ func TestEncryptFilesUnderTheKeyService(t *testing.T) {
 		if text := done(t, "inspect", sealed); !strings.Contains(text, "key commitment  yes\n") || !strings.Contains(text, "context         tenant=shop\n") {
 			t.Errorf("got %s", text)
 		}
+		if text := done(t, "inspect", "--in", sealed); !strings.Contains(text, "key commitment  yes\n") {
+			t.Errorf("by --in: %s", text)
+		}
+		fails(t, exitWrongUse, "name the file once: as the argument, or by --in", "inspect", "--in", sealed, sealed)
 		fails(t, exitFailed, "is it a file that 'cardea encrypt' or an AWS Encryption SDK made?", "inspect", in)
 	})
 
