@@ -23,14 +23,15 @@ type StoreOptions struct {
 	Now      func() time.Time
 	Metrics  prometheus.Registerer
 	Signer   *audit.Signer
-	ReadOnly bool   // beside a running node
-	Node     string // another audit log than the node's own, for the command line
+	Signed   func(note []byte) // as store.Options
+	ReadOnly bool              // beside a running node
+	Node     string            // another audit log than the node's own, for the command line
 }
 
 // OpenStore opens the database that cfg names.
 func OpenStore(ctx context.Context, cfg config.Config, o StoreOptions) (*store.Store, error) {
 	opts := store.Options{
-		Node: cfg.Node.Name, Logger: o.Logger, Now: o.Now, Metrics: o.Metrics, Signer: o.Signer,
+		Node: cfg.Node.Name, Logger: o.Logger, Now: o.Now, Metrics: o.Metrics, Signer: o.Signer, Signed: o.Signed,
 		CheckpointInterval: cfg.Audit.CheckpointInterval.Duration, MaxBatch: cfg.Database.MaxBatch, ReadOnly: o.ReadOnly,
 	}
 	if o.Node != "" {

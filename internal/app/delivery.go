@@ -265,6 +265,7 @@ func (a *App) deliver(ctx context.Context, g *errgroup.Group) error {
 			return fmt.Errorf("record the delivery: %w", err)
 		}
 	}
+	a.tellRollbacks(ctx, a.delivery.pumps)
 	g.Go(func() error { a.delivery.Run(ctx); return nil })
 	return nil
 }

@@ -37,6 +37,8 @@ type Node struct {
 
 	signer      *audit.Signer
 	closeSigner func() // of a signer in a KMS
+	highWater   *highWater
+	rolledBack  string // in words; "" if the log goes on as it was
 
 	store      *store.Store
 	gate       *vault.Gate
@@ -72,13 +74,16 @@ type Node struct {
 func newNode(ctx context.Context, name string, cfg config.Config, o Options, metrics prometheus.Registerer) (*Node, error) {
 	n := &Node{name: name, log: o.Logger, now: o.Now, config: cfg, forget: func() {}, makesCustodians: o.MakesCustodians, token: newRootToken(cfg, o)}
 	metrics = prometheus.WrapRegistererWith(prometheus.Labels{"part": name}, metrics)
-	n.metrics = metrics
+	n.metrics, n.highWater = metrics, newHighWater(cfg, o.Logger, o.Now)
 	var err error
 	hasServed := isFile(cfg.Audit.SigningKeyFile) || isFile(cfg.Audit.Signer.PublicKeyFile) // or tried to
 	if err = n.openSigner(ctx, cfg, o); err != nil {
 		return n, err
 	}
-	if n.store, err = OpenStore(ctx, cfg, StoreOptions{Logger: n.log, Now: n.now, Metrics: metrics, Signer: n.signer}); err != nil {
+	if n.store, err = OpenStore(ctx, cfg, StoreOptions{Logger: n.log, Now: n.now, Metrics: metrics, Signer: n.signer, Signed: n.highWater.signed}); err != nil {
+		return n, err
+	}
+	if err = n.lookBack(ctx); err != nil {
 		return n, err
 	}
 	if hasServed {
@@ -173,7 +178,7 @@ func (n *Node) opened(ctx context.Context) error {
 	if err := n.gate.Record(ctx, iam.System("node"), vault.OpLogOpen, vault.Target{}, "opened", "node started"); err != nil {
 		return fmt.Errorf("open audit log: %w", err)
 	}
-	return nil
+	return n.recordRollback(ctx)
 }
 
 func (n *Node) closed(ctx context.Context) error {
@@ -284,6 +289,7 @@ func (n *Node) Close() error {
 	}
 	if n.store != nil {
 		errs = append(errs, n.store.Close())
+		n.highWater.close()
 	}
 	if n.signer != nil {
 		n.signer.Destroy()

@@ -214,7 +214,7 @@ func TestCheckpointsAreSignedInKMS(t *testing.T) {
 	l.cut.Store(false)
 	until(t, "all is signed", func() bool {
 		head, err := a.vault.store.Head(t.Context(), "cardea/vault-1")
-		return err == nil && head.Size == newest(t, a, verifier).Size
+		return err == nil && head.Size == newest(t, a, verifier).Size && a.vault.store.SigningTrouble() == nil
 	})
 	a.vault.judgeSigning(t.Context(), told)
 	if len(told.now) > 0 {

@@ -33,10 +33,11 @@ type checkpoints struct {
 	s        *Store
 	signer   *audit.Signer
 	interval time.Duration
-	mu       sync.Mutex // guards signed, and lets one sign at a time
-	signed   int64      // entries in the last checkpoint
-	failing  bool       // the last try failed
-	thinned  []int64    // per step of thinning: checkpoints of fewer entries are done
+	told     func(note []byte) // or nil
+	mu       sync.Mutex        // guards signed, and lets one sign at a time
+	signed   int64             // entries in the last checkpoint
+	failing  bool              // the last try failed
+	thinned  []int64           // per step of thinning: checkpoints of fewer entries are done
 
 	trouble atomic.Pointer[SigningTrouble] // nil if the last try to sign succeeded
 }
@@ -164,10 +165,14 @@ func (p *checkpoints) sign(ctx context.Context) error {
 			ON CONFLICT (log_id, size) DO NOTHING`, durable.log, durable.size, at.UnixMicro(), note)
 		return nil, err
 	})
-	if err == nil {
-		p.signed = durable.size
+	if err != nil {
+		return err
 	}
-	return err
+	p.signed = durable.size
+	if p.told != nil {
+		p.told(note)
+	}
+	return nil
 }
 
 // isDurable compares the head that this process has written with the database's.

@@ -92,6 +92,17 @@ func (s *Store) Checkpoints(ctx context.Context, origin string) iter.Seq2[[]byte
 	}
 }
 
+// CheckpointAt returns the signed checkpoint of so many entries of the node's own log,
+// nil if there is none: old ones are thinned out.
+func (s *Store) CheckpointAt(ctx context.Context, size int64) (note []byte, err error) {
+	err = s.view(ctx, readOther, func(ctx context.Context, c session) error {
+		_, err := queryOne(ctx, c, []any{&note}, `SELECT p.note FROM audit_checkpoint p JOIN audit_log l ON l.id = p.log_id
+			WHERE l.origin = $1 AND p.size = $2`, s.origin, size)
+		return err
+	})
+	return note, err
+}
+
 // Prunings implements audit.Source.
 func (s *Store) Prunings(ctx context.Context, origin string) iter.Seq2[[]byte, error] {
 	return func(yield func([]byte, error) bool) {

@@ -41,6 +41,8 @@ type Options struct {
 	// Signer signs checkpoints of the audit log; nil signs none. The store does not
 	// destroy it.
 	Signer *audit.Signer
+	// Signed, if not nil, is told each checkpoint once it is stored. It must be quick.
+	Signed func(note []byte)
 	// CheckpointInterval is how often the log is signed while it grows; 0 is a second.
 	CheckpointInterval time.Duration
 	// MaxBatch is how many calls may share a commit; 0 is 256.
@@ -141,6 +143,7 @@ func (s *Store) start(ctx context.Context, o Options) error {
 		s.met.gauge("log_entries", "Entries in the audit log of this node.", func() float64 { return float64(s.com.size.Load()) })
 		if o.Signer != nil {
 			s.points = newCheckpoints(s, o.Signer, o.CheckpointInterval)
+			s.points.told = o.Signed
 		}
 		s.met.gauge("unsigned_seconds", "For how long the audit log could not be signed; 0 if it can.", func() float64 { return s.unsigned().Seconds() })
 	}
