@@ -71,6 +71,9 @@ func delivered(t *testing.T, cfg config.Config) (ids, kinds map[string]int) {
 	}
 	ids, kinds = map[string]int{}, map[string]int{}
 	for line := range strings.Lines(string(b)) {
+		if !strings.HasSuffix(line, "\n") {
+			break // it is being written
+		}
 		var r struct{ Cardea struct{ ID, Kind string } }
 		if err := json.Unmarshal([]byte(line), &r); err != nil {
 			t.Fatalf("%v in %q", err, line)

@@ -95,7 +95,7 @@ func shortDir(t *testing.T) string {
 // until waits for a condition.
 func until(t *testing.T, what string, holds func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(time.Minute); !holds(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); !holds(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("in vain: ", what)
 		}
@@ -177,6 +177,11 @@ func TestCheckpointsAreSignedInKMS(t *testing.T) {
 	}
 
 	// KMS is away: requests are served and their entries kept; the trouble is told.
+	allSigned := func() bool {
+		head, err := a.vault.store.Head(t.Context(), "cardea/vault-1")
+		return err == nil && head.Size == newest(t, a, verifier).Size && a.vault.store.SigningTrouble() == nil
+	}
+	until(t, "no signature is under way", allSigned)
 	l.cut.Store(true)
 	was := newest(t, a, verifier).Size
 	record(t, a)
@@ -212,10 +217,7 @@ func TestCheckpointsAreSignedInKMS(t *testing.T) {
 	record(t, a)
 	until(t, "the trouble is known again", func() bool { return a.vault.store.SigningTrouble() != nil })
 	l.cut.Store(false)
-	until(t, "all is signed", func() bool {
-		head, err := a.vault.store.Head(t.Context(), "cardea/vault-1")
-		return err == nil && head.Size == newest(t, a, verifier).Size && a.vault.store.SigningTrouble() == nil
-	})
+	until(t, "all is signed", allSigned)
 	a.vault.judgeSigning(t.Context(), told)
 	if len(told.now) > 0 {
 		t.Errorf("not resolved: %v", told.now)

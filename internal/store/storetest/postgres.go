@@ -61,9 +61,13 @@ type server struct {
 	life io.Closer
 }
 
+// patience is for a server on a machine that is busy with all the other tests: each
+// database that is dropped makes it write and sync all that it has.
+const patience = 5 * time.Minute
+
 func execPostgres(tb testing.TB, s *server, sql string) {
 	tb.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	conn, err := pgx.Connect(ctx, s.url.String())
 	if err != nil {
@@ -157,7 +161,7 @@ func startPostgres(bin string) (*server, error) {
 }
 
 func awaitPostgres(u *url.URL) error {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	for {
 		conn, err := pgx.Connect(ctx, u.String())
