@@ -22,7 +22,11 @@ func (a keyAccess) administer(ctx context.Context, id string) (*awskms.Client, e
 	if arn, err := iam.ParseARN(id); err == nil {
 		region = arn.Region
 	}
-	return lifecycle.Connect(ctx, lifecycle.Access{Region: region, Profile: a.Profile, Endpoint: a.EndpointURL, CAFile: a.CAFile})
+	access := lifecycle.Access{Region: region, Profile: a.Profile, Endpoint: a.EndpointURL, CAFile: a.CAFile}
+	if a.asked != nil {
+		access.Answered = a.asked.answered
+	}
+	return lifecycle.Connect(ctx, access)
 }
 
 type ceremonyParametersCommand struct {

@@ -27,6 +27,8 @@ type keyAccess struct {
 	Profile     string `placeholder:"NAME" help:"Profile of AWS's shared configuration; the standard chain of credentials if not given."`
 	EndpointURL string `name:"endpoint-url" placeholder:"URL" help:"Address of the key service; AWS's if not given, or what AWS's configuration says."`
 	CAFile      string `name:"ca-file" type:"path" placeholder:"FILE" help:"Certificates (PEM) of authorities to trust besides the system's."`
+
+	asked *ownCalls // of commands that tell who used a key
 }
 
 func (a keyAccess) client(p *Process) (*kmsclient.Client, error) {

@@ -203,13 +203,15 @@ func (keysCompromiseCommand) Help() string {
 		"  cardea keys compromise --key-id alias/rds-prod --reason 'INC-12: credentials of a user leaked' --reencrypt-by arn:aws:iam::111122223333:role/vault --register people.toml --approval compromise.request --config cardea.toml\n\n" +
 		"Grants are revoked, the key's policy lets nobody use it but --reencrypt-by to open what is under it, a new key takes its aliases, " +
 		"the records of the vault that --config names are put under new keys, and when nothing is open the old key is disabled (PCI DSS 3.7.5). " +
-		"It may be stopped at any step and run again: it goes on where it was, and tells what is open. Exit status 3 while something is."
+		"It may be stopped at any step and run again: it goes on where it was, and tells what is open. Exit status 3 while something is. " +
+		notCounted
 }
 
 func (c keysCompromiseCommand) Run(ctx context.Context, p *Process) error {
 	if err := c.sane(); err != nil {
 		return err
 	}
+	c.asked = newOwnCalls(p.Now())
 	policy, err := c.policy()
 	if err != nil {
 		return err
@@ -351,7 +353,7 @@ func (c *keysCompromiseCommand) find(ctx context.Context, p *Process, r *lifecyc
 	}
 	x.Reason, x.Opener, x.DisableNow = c.Reason, c.ReencryptBy, c.DisableNow
 	name := lifecycle.KeyName{ID: k.ID, Aliases: x.Places[0].Aliases}
-	t, err := c.look(ctx, p, c.journal, name.Of)
+	t, err := c.look(ctx, p, c.journal, c.asked, name.Of)
 	if err != nil {
 		return nil, err
 	}

@@ -35,7 +35,8 @@ func (keysLeaverCommand) Help() string {
 		"  cardea keys leaver --principal arn:aws:iam::111122223333:user/bob --person bob --reason 'left on 30 November' --aws-iam --register people.toml --approval leaver.request --config cardea.toml\n\n" +
 		"At once, without approval, his access keys and sessions are made of no use: on the key service of the installation, and with --aws-iam in AWS IAM (PCI DSS 8.2.5). " +
 		"With approval of exactly what --dry-run shows, grants to him are revoked, he is dropped from policies of keys, and keys are rotated of whose material he held a part (PCI DSS 3.7.5). " +
-		"It may be stopped at any step and run again: it goes on where it was, and tells what is open. Exit status 3 while something is."
+		"It may be stopped at any step and run again: it goes on where it was, and tells what is open. Exit status 3 while something is. " +
+		notCounted
 }
 
 func (c keysLeaverCommand) Run(ctx context.Context, p *Process) error {
@@ -48,6 +49,7 @@ func (c keysLeaverCommand) Run(ctx context.Context, p *Process) error {
 			return usageError{fmt.Errorf("--principal: %q is not the ARN of a user or role", arn)}
 		}
 	}
+	c.asked = newOwnCalls(p.Now())
 	policy, err := c.policy()
 	if err != nil {
 		return err
@@ -186,7 +188,7 @@ func (c *keysLeaverCommand) state(ctx context.Context, p *Process, d *lifecycle.
 		x.Resume(old)
 	}
 	x.Person, x.Reason = c.Person, c.Reason
-	t, err := c.look(ctx, p, c.journal, func(e *cloudtrail.Event) bool { return slices.Contains(c.Principal, e.Principal) })
+	t, err := c.look(ctx, p, c.journal, c.asked, func(e *cloudtrail.Event) bool { return slices.Contains(c.Principal, e.Principal) })
 	if err != nil {
 		return nil, err
 	}

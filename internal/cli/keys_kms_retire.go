@@ -40,7 +40,7 @@ func (f unneededFlags) unneeded(ctx context.Context, p *Process, j journal, u *l
 	if u.Data, err = dataOf(ctx, p, j, cfg); err != nil {
 		return err
 	}
-	u.Touched, err = f.look(ctx, p, j, lifecycle.KeyName{ID: k.ID, Aliases: k.Aliases}.Of)
+	u.Touched, err = f.look(ctx, p, j, nil, lifecycle.KeyName{ID: k.ID, Aliases: k.Aliases}.Of)
 	return err
 }
 

@@ -87,9 +87,13 @@ func isBundle(path string) bool {
 	return err == nil && bytes.HasPrefix(start, []byte("cardea audit bundle"))
 }
 
-// look reads all logs and counts the events that of says are of interest.
-func (f touchFlags) look(ctx context.Context, p *Process, j journal, of func(*cloudtrail.Event) bool) (lifecycle.Touched, error) {
-	until := p.Now().Add(time.Minute) // clocks may differ a little
+// clocksDiffer is by how much clocks of machines may differ.
+const clocksDiffer = time.Minute
+
+// look reads all logs and counts the events that of says are of interest, but not those
+// of this run in our own logs. CloudTrail's have them only when it has ended.
+func (f touchFlags) look(ctx context.Context, p *Process, j journal, own *ownCalls, of func(*cloudtrail.Event) bool) (lifecycle.Touched, error) {
+	until := p.Now().Add(clocksDiffer)
 	usage, err := retention.NewUsage(until.Add(-f.Since), until)
 	if err != nil {
 		return lifecycle.Touched{}, usageError{fmt.Errorf("--since: %w", err)}
@@ -108,12 +112,19 @@ func (f touchFlags) look(ctx context.Context, p *Process, j journal, of func(*cl
 	}
 	defer closeLogs(logs) //nolint:errcheck // only read from
 	var sources []string
+	asked := int64(0)
 	for _, l := range logs {
 		// What is in the archive only may be just what is looked for.
 		if _, err := tellAbsent(ctx, p.Stderr, l, l.origins, until.Add(-f.Since)); err != nil {
 			return lifecycle.Touched{}, err
 		}
-		if err := eachLogged(ctx, l, usage, until.Add(-f.Since), see); err != nil {
+		if err := eachLogged(ctx, l, usage, until.Add(-f.Since), func(entry *audit.Entry, e *cloudtrail.Event) {
+			if of(e) && own.take(entry) {
+				asked++
+			} else {
+				see(e)
+			}
+		}); err != nil {
 			return lifecycle.Touched{}, err
 		}
 		sources = append(sources, l.origins...)
@@ -128,11 +139,13 @@ func (f touchFlags) look(ctx context.Context, p *Process, j journal, of func(*cl
 			sources = append(sources, place)
 		}
 	}
-	return touchedBy(usage.Report(retention.MaxNames, p.Now(), sources)), nil
+	t := touchedBy(usage.Report(retention.MaxNames, p.Now(), sources))
+	t.Own = asked
+	return t, nil
 }
 
 // eachLogged gives the events of our own logs since a time.
-func eachLogged(ctx context.Context, l ownLog, usage *retention.Usage, since time.Time, see func(*cloudtrail.Event)) error {
+func eachLogged(ctx context.Context, l ownLog, usage *retention.Usage, since time.Time, see func(*audit.Entry, *cloudtrail.Event)) error {
 	for _, origin := range l.origins {
 		from, err := retention.From(ctx, l, origin, since)
 		if err != nil {
@@ -147,7 +160,7 @@ func eachLogged(ctx context.Context, l ownLog, usage *retention.Usage, since tim
 				return err
 			}
 			if e, ok := cloudtrail.EventOf(&n.Entry); ok {
-				see(&e)
+				see(&n.Entry, &e)
 			}
 		}
 	}

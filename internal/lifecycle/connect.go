@@ -22,6 +22,8 @@ type Access struct {
 	Profile  string
 	Endpoint string // AWS's, or what AWS's configuration says, if empty
 	CAFile   string // PEM certificates to trust besides the system's
+	// Answered gets the key service's id of each request that it answers; nil for nobody.
+	Answered func(requestID string)
 }
 
 // ErrNoRegion says that neither the caller nor AWS's configuration names a Region.
@@ -55,5 +57,25 @@ func Connect(ctx context.Context, a Access) (*awskms.Client, error) {
 		if a.Endpoint != "" {
 			o.BaseEndpoint = aws.String(a.Endpoint)
 		}
+		if a.Answered != nil {
+			o.HTTPClient = telling{o.HTTPClient, a.Answered}
+		}
 	}), nil
+}
+
+// telling is a client that tells the ids of requests that were answered.
+type telling struct {
+	awskms.HTTPClient
+	tell func(requestID string)
+}
+
+// Do implements awskms.HTTPClient.
+func (a telling) Do(r *http.Request) (*http.Response, error) {
+	res, err := a.HTTPClient.Do(r)
+	if err == nil {
+		if id := res.Header.Get("X-Amzn-Requestid"); id != "" {
+			a.tell(id)
+		}
+	}
+	return res, err
 }

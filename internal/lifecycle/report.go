@@ -72,6 +72,9 @@ func (t *Touched) basis() string {
 		return "no logs were read: who used it is not known"
 	}
 	text := fmt.Sprintf("%d calls, %d failed, from %s to %s, in %s", t.Calls, t.Failed, moment(t.Since), moment(t.Until), strings.Join(t.Sources, ", "))
+	if t.Own > 0 {
+		text += fmt.Sprintf("; not counted: %d calls of this run itself", t.Own)
+	}
 	if t.Problems > 0 {
 		text += fmt.Sprintf("; %d parts could not be read", t.Problems)
 	}

@@ -23,6 +23,7 @@ type Touched struct {
 	Sources    []string        `json:"sources,omitempty"` // logs that were read; none: who used it is not known
 	Calls      int64           `json:"calls"`
 	Failed     int64           `json:"failed"`
+	Own        int64           `json:"own,omitempty"`        // calls of the run that asks, which are not in what follows, nor in Calls
 	Problems   int64           `json:"unreadable,omitempty"` // parts of the logs that could not be read
 	Principals []Use           `json:"principals"`
 	Operations []Use           `json:"operations"`
