@@ -131,7 +131,7 @@ func (n *realNode) use(t *testing.T, who kmsclient.Credentials, keys KMSKeys) {
 	now := func() time.Time { return time.Now().Add(time.Duration(n.ahead.Load())) }
 	client, err := kmsclient.New(kmsclient.Options{
 		Credentials: map[string]kmsclient.Credentials{"": who}, Now: now,
-		AttemptTimeout: time.Second, Deadline: 3 * time.Second, Attempts: 2, Breaker: kmsclient.Breaker{Failures: 1000},
+		AttemptTimeout: 2 * time.Second, Deadline: 6 * time.Second, Attempts: 2, Breaker: kmsclient.Breaker{Failures: 1000},
 	})
 	if err != nil {
 		t.Fatal(err)
