@@ -19,6 +19,25 @@ const (
 	CallerProvider  CallerType = "Provider"      // someone an identity provider vouches for, about to assume a role
 )
 
+// CloudTrail is the type as CloudTrail's userIdentity has it, "Unknown" for who has
+// none there.
+func (t CallerType) CloudTrail() string {
+	switch t {
+	case CallerRoot:
+		return "Root"
+	case CallerUser:
+		return "IAMUser"
+	case CallerRole:
+		return "AssumedRole"
+	case CallerFederated:
+		return "FederatedUser"
+	case CallerService:
+		return "AWSService"
+	case CallerAnonymous, CallerProvider:
+	}
+	return "Unknown"
+}
+
 // Caller is who makes a request to the key service. The zero value is anonymous
 // and may do nothing. (Principal is the vault's caller.)
 type Caller struct {

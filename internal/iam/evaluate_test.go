@@ -210,3 +210,15 @@ func TestDenialNamesWhatIsMissingLast(t *testing.T) {
 		}
 	}
 }
+
+func TestCallersHaveCloudTrailsTypes(t *testing.T) {
+	t.Parallel()
+	for c, want := range map[iam.CallerType]string{
+		iam.CallerRoot: "Root", iam.CallerUser: "IAMUser", iam.CallerRole: "AssumedRole", iam.CallerFederated: "FederatedUser",
+		iam.CallerService: "AWSService", iam.CallerAnonymous: "Unknown", iam.CallerProvider: "Unknown", "": "Unknown",
+	} {
+		if got := c.CloudTrail(); got != want {
+			t.Errorf("%q is %s, want %s", c, got, want)
+		}
+	}
+}

@@ -150,7 +150,7 @@ func (s *Service) begin(who Caller, op *Operation) *call {
 	sub := who.subject()
 	c.more = audit.Call{
 		Event: op.Name, Source: "kms.amazonaws.com", Region: who.Region, Account: who.account(), ReadOnly: op.ReadOnly,
-		Type: cloudTrailType(&sub.Caller), ID: sub.Caller.ID, ARN: sub.Caller.Name(), Caller: who.account(), Key: sub.AccessKeyID,
+		Type: sub.Caller.Type.CloudTrail(), ID: sub.Caller.ID, ARN: sub.Caller.Name(), Caller: who.account(), Key: sub.AccessKeyID,
 		MFA: !sub.Caller.MFA.IsZero(), Issued: sub.Caller.Issued, Agent: who.UserAgent, TLS: who.TLS,
 		Request: c.requestRoom[:0], Response: c.responseRoom[:0], Context: c.contextRoom[:0], Resources: c.resourceRoom[:0],
 	}
@@ -206,23 +206,6 @@ func actorOf(who *Caller) audit.Actor {
 		a.IP = who.IP.String()
 	}
 	return a
-}
-
-func cloudTrailType(c *iam.Caller) string {
-	switch c.Type {
-	case iam.CallerRoot:
-		return "Root"
-	case iam.CallerUser:
-		return "IAMUser"
-	case iam.CallerRole:
-		return "AssumedRole"
-	case iam.CallerFederated:
-		return "FederatedUser"
-	case iam.CallerService:
-		return "AWSService"
-	case iam.CallerAnonymous, iam.CallerProvider:
-	}
-	return "Unknown"
 }
 
 // param adds a request parameter to the entry; an empty one is left out.
