@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"context"
+	"slices"
 
 	"cardea/internal/audit"
 	"cardea/internal/vault"
@@ -44,6 +45,9 @@ func (s *Store) ReplaceSealed(ctx context.Context, changes []vault.ResealedRecor
 
 // eachHashOnce leaves a keyed hash to the first of those rows that are to get it.
 func eachHashOnce(changes []vault.ResealedRecord) []vault.ResealedRecord {
+	if !slices.ContainsFunc(changes, func(ch vault.ResealedRecord) bool { return ch.Dedupe != nil }) {
+		return changes
+	}
 	seen := make(map[vault.MAC]bool, len(changes))
 	out := make([]vault.ResealedRecord, len(changes))
 	for i, ch := range changes {

@@ -41,12 +41,10 @@ func (r rowSet) args(after, to int64) []any {
 }
 
 // sought is rows of a set that meet a condition. $%d stand in it for its arguments.
-// Where list reads them, those count that are under one of the key versions.
 type sought struct {
 	rowSet
 	condition string
 	with      []any
-	among     map[vault.KeyVersion]bool // nil for any
 }
 
 // query is the SQL that reads what of the rows between two numbers, in order. tail
@@ -131,6 +129,29 @@ const selectHeld = `SELECT r.id, r.lookup, r.dedupe, r.holder_id, r.space, r.kin
 	coalesce(h.id, 0), coalesce(h.tenant, ''), coalesce(h.name, ''), h.secret, coalesce(h.created_at, 0)
 	FROM record r LEFT JOIN holder h ON h.id = r.holder_id`
 
+// heldRow is a row of selectHeld as it is scanned.
+type heldRow struct {
+	recordAndHolderRow
+	vault.HeldRecord
+	to []any
+}
+
+func newHeldRow() *heldRow {
+	h := new(heldRow)
+	h.to = append([]any{&h.Row}, h.targets(&h.Record, &h.Holder)...)
+	return h
+}
+
+// read returns what scan stores.
+func (h *heldRow) read(scan scanFunc) (vault.HeldRecord, error) {
+	h.HeldRecord = vault.HeldRecord{}
+	if err := scan(h.to...); err != nil {
+		return vault.HeldRecord{}, err
+	}
+	err := h.fill(&h.Record, &h.Holder)
+	return h.HeldRecord, err
+}
+
 // list reads up to limit rows after a row number.
 func (s *Store) list(ctx context.Context, q sought, after int64, limit int) ([]vault.HeldRecord, error) {
 	if limit <= 0 {
@@ -138,26 +159,13 @@ func (s *Store) list(ctx context.Context, q sought, after int64, limit int) ([]v
 	}
 	var rows []vault.HeldRecord
 	before := 0
+	row := newHeldRow()
 	_, err := s.walk(ctx, q.rowSet, after, int64(limit), func(ctx context.Context, c session, after, to int64) error {
 		rows = rows[:before]
-		most := int64(limit - before)
-		if q.among != nil {
-			most = s.window // of which perhaps few count
-		}
-		sql, args := q.query(c, selectHeld, " LIMIT $%d", after, to, most)
+		sql, args := q.query(c, selectHeld, " LIMIT $%d", after, to, int64(limit-before))
 		return c.query(ctx, func(scan scanFunc) error {
-			if len(rows) == limit {
-				return nil
-			}
-			var h vault.HeldRecord
-			var cols recordAndHolderRow
-			if err := scan(append([]any{&h.Row}, cols.targets(&h.Record, &h.Holder)...)...); err != nil {
-				return err
-			}
-			err := cols.fill(&h.Record, &h.Holder)
-			if q.among == nil || q.among[vault.KeyVersion{ID: h.Key, Version: h.KeyVersion}] {
-				rows = append(rows, h)
-			}
+			h, err := row.read(scan)
+			rows = append(rows, h)
 			return err
 		}, sql, args...)
 	}, func() bool {
@@ -216,16 +224,56 @@ func (s *Store) RecordsUnder(ctx context.Context, v vault.KeyVersion, after int6
 // RecordsAmong reads every row after the number until it has found its own, in the
 // order in which they lie in the database.
 func (s *Store) RecordsAmong(ctx context.Context, under map[vault.KeyVersion]bool, after int64, limit int) ([]vault.HeldRecord, error) {
-	return s.list(ctx, sought{among: under}, after, limit)
+	if limit <= 0 {
+		return nil, nil
+	}
+	rows := make([]vault.HeldRecord, 0, limit)
+	row := newHeldRow()
+	for stretch := min(int64(limit), s.window); ; stretch = min(4*stretch, s.window) {
+		before, seen, last := len(rows), int64(0), after
+		err := s.view(ctx, readOther, func(ctx context.Context, c session) error {
+			rows, seen = rows[:before], 0
+			sql, args := sought{}.query(c, selectHeld, " LIMIT $%d", after, math.MaxInt64, stretch)
+			return c.query(ctx, func(scan scanFunc) error {
+				if len(rows) == limit {
+					return nil
+				}
+				h, err := row.read(scan)
+				if seen, last = seen+1, h.Row; under[vault.KeyVersion{ID: h.Key, Version: h.KeyVersion}] {
+					rows = append(rows, h)
+				}
+				return err
+			}, sql, args...)
+		})
+		switch {
+		case err != nil:
+			return nil, err
+		case len(rows) == limit, seen < stretch:
+			return rows, nil
+		case ctx.Err() != nil:
+			return nil, unavailable(context.Cause(ctx))
+		}
+		after = last
+	}
 }
 
-// LastRow implements vault.KeyWork.
-func (s *Store) LastRow(ctx context.Context) (last int64, err error) {
-	err = s.view(ctx, readOther, func(ctx context.Context, c session) error {
+// passShare is the share of all rows, one in so many, from which on a pass pays.
+const passShare = 4
+
+// PassPays looks at what a batch changes. In SQLite that is pages: a hundred rows in
+// a line lie on ten, a hundred of one merchant on up to a hundred. In PostgreSQL a
+// row that is alone on its page takes the room of one that was moved before, and its
+// indexes stay as they are, which those in a line would all need anew.
+func (s *Store) PassPays(ctx context.Context, rows int64) (bool, error) {
+	if _, is := s.db.(*sqliteDB); !is {
+		return false, nil
+	}
+	var last int64
+	err := s.view(ctx, readOther, func(ctx context.Context, c session) error {
 		_, err := queryOne(ctx, c, []any{&last}, "SELECT coalesce(max(id), 0) FROM record")
 		return err
 	})
-	return last, err
+	return rows >= last/passShare, err
 }
 
 // RecordsOf implements vault.KeyWork.

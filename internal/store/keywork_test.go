@@ -189,6 +189,35 @@ func TestRowsAreLookedAtInStretches(t *testing.T) {
 				t.Errorf("retired with rows: %v", err)
 			}
 		}
+		for _, among := range []struct {
+			under map[vault.KeyVersion]bool
+			want  int
+		}{
+			{map[vault.KeyVersion]bool{{ID: merchant.ID, Version: 1}: true, {ID: vault.NewKeyID(), Version: 1}: true}, mine},
+			{map[vault.KeyVersion]bool{{ID: merchant.ID, Version: 1}: true, {ID: tenant.ID, Version: 1}: true}, rows},
+		} {
+			for _, limit := range []int{1, 6, 7, 8, 1000} {
+				n, after := 0, int64(0)
+				for {
+					page, err := s.RecordsAmong(t.Context(), among.under, after, limit)
+					if err != nil || len(page) > limit {
+						t.Fatal(len(page), err)
+					}
+					if len(page) == 0 {
+						break
+					}
+					n, after = n+len(page), page[len(page)-1].Row
+				}
+				if n != among.want {
+					t.Errorf("limit %d: %d listed of several versions, want %d", limit, n, among.want)
+				}
+			}
+		}
+		for n, want := range map[int64]bool{rows/4 - 1: false, rows / 4: true} {
+			if pays, err := s.PassPays(t.Context(), n); pays != (want && db.Name == "sqlite") || err != nil {
+				t.Errorf("%d of %d rows: %v, %v", n, rows, pays, err)
+			}
+		}
 		if rows, err := s.RecordsWithDedupe(t.Context(), "public", 3, 0, 1000); len(rows) != 120 || err != nil {
 			t.Errorf("%d rows with a hash, %v", len(rows), err)
 		}

@@ -40,10 +40,11 @@ type KeyWork interface {
 	// above after, by row number. It reads from the writing side.
 	RecordsUnder(ctx context.Context, v KeyVersion, after int64, limit int) ([]HeldRecord, error)
 	// RecordsAmong lists rows under any of the key versions in the same way. It reads the
-	// rows of others too: for versions that a good part of all rows is under.
+	// rows of others too.
 	RecordsAmong(ctx context.Context, under map[KeyVersion]bool, after int64, limit int) ([]HeldRecord, error)
-	// LastRow is the highest row number; there are at most as many rows.
-	LastRow(ctx context.Context) (int64, error)
+	// PassPays reports whether so many rows, under several key versions, are moved in
+	// less time by RecordsAmong than by RecordsUnder for one version after the other.
+	PassPays(ctx context.Context, rows int64) (bool, error)
 	// RecordsOf lists rows of a holder in the same way.
 	RecordsOf(ctx context.Context, tenant, holder string, after int64, limit int) ([]HeldRecord, error)
 	// RecordsWithDedupe lists rows of a tenant whose keyed hash is under an older

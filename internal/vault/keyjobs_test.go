@@ -189,7 +189,7 @@ func TestNodeGivesUpAJobThatIsTakenFromIt(t *testing.T) {
 
 func TestJobSurvivesWhatFailsForAWhile(t *testing.T) {
 	t.Parallel()
-	for _, op := range []string{"Inventory", "CountRecords", "LastRow", "RecordsAmong", "RecordsUnder", "ReplaceSealed", "SaveJob", "RotateKey", "ChangeKey", "Reseal", "Open", "Rotate"} {
+	for _, op := range []string{"Inventory", "CountRecords", "PassPays", "RecordsAmong", "RecordsUnder", "ReplaceSealed", "SaveJob", "RotateKey", "ChangeKey", "Reseal", "Open", "Rotate"} {
 		t.Run(op, func(t *testing.T) {
 			t.Parallel()
 			n := newKeyNode(t, "a", nil)

@@ -25,6 +25,10 @@ const (
 	// jobBatch is how many rows change in one transaction: few enough that
 	// requests, whose commits it holds up, do not feel it.
 	jobBatch = 100
+	// fastBatch is that of a job at fastRate rows a second or more, which somebody has
+	// named: fewer commits, each of which requests wait for a millisecond.
+	fastBatch = 250
+	fastRate  = 10_000
 	// jobParallel is how many records are opened or sealed at once: in mode aws_kms
 	// each is a call to KMS.
 	jobParallel = 8
@@ -129,6 +133,14 @@ type jobRun struct {
 	saved   Micros
 	limit   *rate.Limiter
 	told    map[int64]bool // rows of which the audit log has been told that they do not open
+}
+
+// batch is how many records are moved in one transaction.
+func (r *jobRun) batch() int {
+	if r.job.Rate >= fastRate {
+		return fastBatch
+	}
+	return jobBatch
 }
 
 func (r *jobRun) run(ctx context.Context) error {

@@ -88,7 +88,7 @@ func TestJobWhoseRateIsNamedSealsAhead(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	const rows = 350
+	const rows = 700
 	for i := range rows {
 		put(i, "1")
 	}
@@ -106,7 +106,7 @@ func TestJobWhoseRateIsNamedSealsAhead(t *testing.T) {
 		return nil
 	})
 	ahead := &aheadStore{Store: n.store, before: sync.OnceFunc(func() {
-		for range 200 {
+		for range 500 {
 			select {
 			case <-sealed:
 			case <-time.After(30 * time.Second):

@@ -165,19 +165,14 @@ func (r *jobRun) records(ctx context.Context, old []WrappedKey) error {
 	return err
 }
 
-// together is the share of all rows, one in so many, from which on those of several
-// versions are moved in one pass of the table. Cards of merchants lie mixed: in the
-// order of the table a batch changes a few pages, a merchant's rows alone one each.
-const together = 4
-
 // drainAll is drain of many versions.
 func (r *jobRun) drainAll(ctx context.Context, old []WrappedKey) (bad int64, err error) {
 	if len(old) > 1 {
-		rows, err := r.a.o.Store.LastRow(ctx)
+		pass, err := r.a.o.Store.PassPays(ctx, r.job.Total)
 		if err != nil {
 			return 0, err
 		}
-		if r.job.Total >= rows/together {
+		if pass {
 			return r.drain(ctx, old)
 		}
 	}
@@ -290,9 +285,9 @@ func (r *jobRun) sealBatch(ctx context.Context, from *source, after int64) (b ba
 
 func (r *jobRun) list(ctx context.Context, from *source, after int64) ([]HeldRecord, error) {
 	if len(from.keys) == 1 {
-		return r.a.o.Store.RecordsUnder(ctx, from.one, after, jobBatch)
+		return r.a.o.Store.RecordsUnder(ctx, from.one, after, r.batch())
 	}
-	return r.a.o.Store.RecordsAmong(ctx, from.names, after, jobBatch)
+	return r.a.o.Store.RecordsAmong(ctx, from.names, after, r.batch())
 }
 
 // move puts a batch in the place of what was read.

@@ -129,8 +129,8 @@ func testRecordsUnder(t *testing.T, url string) {
 			t.Errorf("row %d is of %s, want them as they lie", i, h.Holder.Name)
 		}
 	}
-	if last := must[int64](t)(s.LastRow(t.Context())); len(all) != 50 || last < all[49].Row || last < int64(len(all1)+len(of2)+len(ofEntity)) {
-		t.Errorf("%d rows, the last of all is %d", len(all), last)
+	if len(all) != 50 {
+		t.Errorf("%d rows of two versions", len(all))
 	}
 	for _, who := range [][2]string{{"public", "nobody"}, {"other", "merchant_1"}} {
 		if rows, err := s.RecordsOf(t.Context(), who[0], who[1], 0, 10); len(rows) != 0 || err != nil {
