@@ -18,12 +18,13 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"cardea/internal/testlog"
 )
 
 // patience is how long a script waits for something that must happen, on a machine
@@ -39,29 +40,11 @@ type servers map[string]*server
 type server struct {
 	name           string
 	cmd            *exec.Cmd
-	vault, ops     string // addresses; vault is empty where none is served
-	keys           string // address of the key service, likewise
-	stdout, stderr lockedBuffer
-	exited         chan struct{} // closed when err is set
+	vault, ops     string         // addresses; vault is empty where none is served
+	keys           string         // address of the key service, likewise
+	stdout, stderr testlog.Buffer // read by the script while the process writes
+	exited         chan struct{}  // closed when err is set
 	err            error
-}
-
-// lockedBuffer is written by a process and read by the script meanwhile.
-type lockedBuffer struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
 }
 
 var (
