@@ -29,6 +29,8 @@ var notInClear = map[string]string{
 	"internal/kms.GenerateDataKeyPairWithoutPlaintextOutput.PrivateKeyCiphertextBlob": "ciphertext",
 	"internal/sigv4.keyEntry.key":                                                     "of the cache of signing keys, in no other package's hands",
 	"internal/sigv4.claim.token":                                                      "of the request that is verified, in no other package's hands",
+	"internal/kmsclient.question.Plaintext":                                           "lent by secret.Bytes while a request is written, in no other package's hands",
+	"internal/kmsclient.answer.Plaintext":                                             "secret.New takes it over, in no other package's hands",
 	"internal/collect.bucketLister.token":                                             "of the next page of a list",
 	"internal/collect.Lookup.token":                                                   "of the next page of a list",
 	"internal/cli.migrateHyperswitchCommand.MasterKey":                                "the name of a file",
