@@ -133,7 +133,7 @@ func (w *wire) ask(ctx context.Context, op operation, q *question) (*answer, err
 	if err != nil {
 		return nil, err
 	}
-	defer res.Body.Close() //nolint:errcheck // read to its end, or given up
+	defer res.Body.Close()
 	text, err := read(res)
 	defer clear(text)
 	if res.StatusCode != http.StatusOK {
