@@ -146,7 +146,7 @@ func startVault(ctx context.Context, exe, dir, database, mode, more string, k *v
 	}
 	config, socket := filepath.Join(dir, "cardea.toml"), filepath.Join(dir, "v.sock")
 	text := fmt.Sprintf("[node]\nname = \"bench\"\ndata_dir = %q\n[vault]\nlisten = \"127.0.0.1:0\"\nadmin_socket = %q\n[ops]\nlisten = \"127.0.0.1:0\"\n"+
-		"[database]\nurl = %q\n[tenants.%s]\nmode = %q\n%s", dir, socket, database, tenant, mode, more)
+		"[keys]\nkms_rate = 1000000\n[database]\nurl = %q\n[tenants.%s]\nmode = %q\n%s", dir, socket, database, tenant, mode, more)
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		return nil, err
 	}

@@ -29,7 +29,7 @@ func (n *Node) buildKeys(cfg config.Config, credentialsFile string, metrics prom
 	var client *kmsclient.Client
 	if _, isKeyService := cfg.Tenants[config.KeyServiceTenant]; !isKeyService {
 		if client, err = kmsclient.New(kmsclient.Options{
-			RootCAFile: cfg.Keys.KMSCAFile, CredentialsFile: credentialsFile, Now: n.now, Logger: n.log, Metrics: metrics,
+			RootCAFile: cfg.Keys.KMSCAFile, CredentialsFile: credentialsFile, Rate: float64(cfg.Keys.KMSRate), Now: n.now, Logger: n.log, Metrics: metrics,
 		}); err != nil {
 			return fmt.Errorf("keys.kms_ca_file: %w", err)
 		}

@@ -170,6 +170,7 @@ type Keys struct {
 	CacheEntries int      `toml:"cache_entries"`
 	KMSGrace     Duration `toml:"kms_grace"` // for how much longer while KMS is out of reach
 	KMSCAFile    string   `toml:"kms_ca_file" path:"true"`
+	KMSRate      int      `toml:"kms_rate"` // requests a second of a key and Region
 
 	ReencryptRate int `toml:"reencrypt_rate"` // rows a second that a job moves at most
 }

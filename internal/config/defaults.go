@@ -37,7 +37,7 @@ func Default() Config {
 			CustodianLockout:           Duration{30 * time.Minute},
 		},
 		Retention: Retention{SweepInterval: Duration{time.Minute}, SweepBatch: 500},
-		Keys:      Keys{CacheTTL: Duration{5 * time.Minute}, CacheEntries: 10_000, KMSGrace: Duration{15 * time.Minute}, ReencryptRate: 1000},
+		Keys:      Keys{CacheTTL: Duration{5 * time.Minute}, CacheEntries: 10_000, KMSGrace: Duration{15 * time.Minute}, KMSRate: 5000, ReencryptRate: 1000},
 		KeyService: KeyService{
 			MaxConnections: 4096,
 			TLS:            TLS{ClientCertificates: ClientCertificatesOff},

@@ -73,6 +73,7 @@ func (c Config) Validate() error {
 	v.durationBetween("keys.cache_ttl", c.Keys.CacheTTL, time.Second, time.Hour)
 	v.between("keys.cache_entries", int64(c.Keys.CacheEntries), 1, 10_000_000)
 	v.durationBetween("keys.kms_grace", c.Keys.KMSGrace, 0, time.Hour)
+	v.between("keys.kms_rate", int64(c.Keys.KMSRate), 10, 1_000_000)
 	v.between("keys.reencrypt_rate", int64(c.Keys.ReencryptRate), 1, 1_000_000)
 	c.Locker.validate(v)
 	for _, name := range sortedKeys(c.Tenants) {

@@ -175,6 +175,7 @@ func TestEveryRefusal(t *testing.T) {
 		"sweep interval":         {func(c *config.Config) { c.Retention.SweepInterval = config.Duration{} }, []string{"retention.sweep_interval: 0s is out of range, expected 1s to 24h"}},
 		"sweep batch":            {func(c *config.Config) { c.Retention.SweepBatch = 0 }, []string{"retention.sweep_batch: 0 is out of range, expected 1 to 10000"}},
 		"cache time":             {func(c *config.Config) { c.Keys.CacheTTL = config.Duration{Duration: 61 * time.Minute} }, []string{"keys.cache_ttl: 1h1m0s is out of range, expected 1s to 1h"}},
+		"KMS rate":               {func(c *config.Config) { c.Keys.KMSRate = 9 }, []string{"keys.kms_rate: 9 is out of range, expected 10 to 1000000"}},
 		"cache entries":          {func(c *config.Config) { c.Keys.CacheEntries = 0 }, []string{"keys.cache_entries: 0 is out of range, expected 1 to 10000000"}},
 		"version header":         {func(c *config.Config) { c.Locker.VersionHeader = "a\nb" }, []string{"locker.version_header: expected at most 128 visible ASCII characters"}},
 		"locker key missing":     {func(c *config.Config) { c.Locker.PrivateKeyPEM = secret.Bytes{} }, []string{`locker.private_key_file: is missing; tenants.jwe.envelope is "jwe", which needs the vault's key`}},
