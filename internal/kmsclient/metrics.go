@@ -21,29 +21,28 @@ type metrics struct {
 }
 
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
-	const prefix = "cardea_kmsclient_"
 	m := &metrics{
 		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: prefix + "calls_total", Help: "Calls to a Region, after their retries, by what came of them.",
+			Name: "cardea_kmsclient_calls_total", Help: "Calls to a Region, after their retries, by what came of them.",
 		}, []string{"operation", "region", "result"}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: prefix + "duration_seconds", Help: "Time of a call, with all waits, retries and Regions.",
+			Name: "cardea_kmsclient_duration_seconds", Help: "Time of a call, with all waits, retries and Regions.",
 			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
 		}, []string{"operation"}),
 		throttled: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: prefix + "throttled_total", Help: "Requests that were throttled: by kms, or here before they were sent.",
+			Name: "cardea_kmsclient_throttled_total", Help: "Requests that were throttled: by kms, or here before they were sent.",
 		}, []string{"region", "by"}),
 		retries: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: prefix + "retries_total", Help: "Requests that were sent again.",
+			Name: "cardea_kmsclient_retries_total", Help: "Requests that were sent again.",
 		}, []string{"operation", "region"}),
 		breakers: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: prefix + "breaker_state", Help: "Keys in a Region by the state of their circuit breaker.",
+			Name: "cardea_kmsclient_breaker_state", Help: "Keys in a Region by the state of their circuit breaker.",
 		}, []string{"region", "state"}),
 		inflight: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: prefix + "inflight", Help: "Requests under way.",
+			Name: "cardea_kmsclient_inflight", Help: "Requests under way.",
 		}, []string{"region"}),
 		failovers: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: prefix + "failovers_total", Help: "How often another Region took over a key, home included.",
+			Name: "cardea_kmsclient_failovers_total", Help: "How often another Region took over a key, home included.",
 		}),
 	}
 	m.all = []prometheus.Collector{m.calls, m.duration, m.throttled, m.retries, m.breakers, m.inflight, m.failovers}
