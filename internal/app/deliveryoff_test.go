@@ -15,6 +15,7 @@ import (
 	"cardea/internal/audit"
 	"cardea/internal/config"
 	"cardea/internal/notekey"
+	"cardea/internal/vault"
 )
 
 // runUntil runs a node until condition holds, or it ends by itself.
@@ -44,8 +45,8 @@ func runUntil(t *testing.T, cfg config.Config, condition func() bool) error {
 	return errors.Join(err, a.Close())
 }
 
-// disabled are the entries of a node's log that tell of deliveries that are off.
-func disabled(t *testing.T, cfg config.Config) (all []string) {
+// entriesOf are the outcomes, results and details of an operation in a node's log.
+func entriesOf(t *testing.T, cfg config.Config, op *vault.Operation) (all []string) {
 	t.Helper()
 	s, err := OpenStore(t.Context(), cfg, StoreOptions{Logger: slog.New(slog.DiscardHandler), Now: time.Now, ReadOnly: true})
 	if err != nil {
@@ -56,7 +57,7 @@ func disabled(t *testing.T, cfg config.Config) (all []string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if n.Entry.Op == OpAuditDisable.Name {
+		if n.Entry.Op == op.Name {
 			all = append(all, fmt.Sprintf("%s %s: %s", n.Entry.Outcome, n.Entry.Result, n.Entry.Detail))
 		}
 	}
@@ -81,7 +82,7 @@ func TestDeliveriesThatAreTurnedOffAreRecordedAndTold(t *testing.T) {
 	if err := runUntil(t, cfg, configured(cfg)); err != nil {
 		t.Fatal(err)
 	}
-	if got := disabled(t, cfg); len(got) != 0 {
+	if got := entriesOf(t, cfg, OpAuditDisable); len(got) != 0 {
 		t.Errorf("the first start says %q", got)
 	}
 	cfg.Audit.Delivery = all[:1]
@@ -91,13 +92,13 @@ func TestDeliveriesThatAreTurnedOffAreRecordedAndTold(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	if got := disabled(t, cfg); len(got) != 1 || !strings.HasPrefix(got[0], "allowed disabled: deliveries of the audit log: second (") || !strings.HasSuffix(got[0], "is turned off") {
+	if got := entriesOf(t, cfg, OpAuditDisable); len(got) != 1 || !strings.HasPrefix(got[0], "allowed disabled: deliveries of the audit log: second (") || !strings.HasSuffix(got[0], "is turned off") {
 		t.Errorf("the log says %q", got)
 	}
 	if err := runUntil(t, cfg, configured(cfg)); err != nil {
 		t.Fatal(err)
 	}
-	if got := disabled(t, cfg); len(got) != 1 {
+	if got := entriesOf(t, cfg, OpAuditDisable); len(got) != 1 {
 		t.Errorf("it is told at each start: %q", got)
 	}
 }
@@ -140,7 +141,7 @@ func TestDeliveriesAreTurnedOffWithApproval(t *testing.T) {
 		if err == nil || err.Error() != want {
 			t.Errorf("got  %v\nwant %s", err, want)
 		}
-		got := disabled(t, cfg)
+		got := entriesOf(t, cfg, OpAuditDisable)
 		if len(got) == 0 || !strings.HasPrefix(got[len(got)-1], "failed ") || !strings.HasSuffix(got[len(got)-1], ": "+want) {
 			t.Errorf("the log says %q", got)
 		}
@@ -170,7 +171,7 @@ func TestDeliveriesAreTurnedOffWithApproval(t *testing.T) {
 	if err := runUntil(t, cfg, configured(cfg)); err != nil {
 		t.Fatal(err)
 	}
-	got := disabled(t, cfg)
+	got := entriesOf(t, cfg, OpAuditDisable)
 	if last := got[len(got)-1]; !strings.HasPrefix(last, "allowed disabled: ") || !strings.Contains(last, ", asked by carol, approved by dave, erin, register ") {
 		t.Errorf("the log says %q", last)
 	}

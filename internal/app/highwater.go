@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -84,7 +83,7 @@ func (k *highWater) write() {
 	if k.note == nil {
 		return
 	}
-	err := replaceWhole(k.path, k.note)
+	err := disk.Replace(k.path, k.note)
 	if err == nil {
 		k.note = nil
 	} else if !k.failed {
@@ -92,22 +91,6 @@ func (k *highWater) write() {
 			slog.String("file", k.path), slog.Any("error", err))
 	}
 	k.failed = err != nil
-}
-
-// replaceWhole makes a file that is durable and whole, in place of one from before.
-func replaceWhole(path string, text []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".newest.*")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(text)
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return disk.SyncDir(filepath.Dir(path))
 }
 
 // compare says in words what became of the log since the kept checkpoint; "" if it

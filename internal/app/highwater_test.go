@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"cardea/internal/audit"
 	"cardea/internal/config"
 	"cardea/internal/iam"
 	"cardea/internal/testlog"
@@ -54,22 +53,9 @@ func (r *restored) grow(t *testing.T, entries int, conditions ...func() bool) {
 }
 
 // said are the entries about rollbacks.
-func (r *restored) said(t *testing.T) (all []string) {
+func (r *restored) said(t *testing.T) []string {
 	t.Helper()
-	s, err := OpenStore(t.Context(), r.Config, StoreOptions{Logger: slog.New(slog.DiscardHandler), Now: time.Now, ReadOnly: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-	for n, err := range audit.Entries(t.Context(), s, "cardea/"+r.Node.Name, 0) {
-		if err != nil {
-			t.Fatal(err)
-		}
-		if n.Entry.Op == OpLogRollback.Name {
-			all = append(all, n.Entry.Detail)
-		}
-	}
-	return all
+	return entriesOf(t, r.Config, OpLogRollback)
 }
 
 func copyFile(t *testing.T, from, to string) {
@@ -118,7 +104,7 @@ func TestDatabaseThatWasPutBackIsNoticed(t *testing.T) {
 		return err == nil && bytes.Contains(delivered, []byte("If a backup was restored, note it in the incident record"))
 	})
 	got := r.said(t)
-	const from, to = "the database has ", " were signed on "
+	const from, to = "allowed rolled_back: the database has ", " were signed on "
 	if len(got) != 1 || !strings.HasPrefix(got[0], from) || !strings.Contains(got[0], " entries of cardea/node-1, of which ") || !strings.Contains(got[0], to) {
 		t.Fatalf("the log says %q", got)
 	}
@@ -153,7 +139,7 @@ func TestLogThatWasReplacedIsNoticed(t *testing.T) {
 	r.grow(t, 20)
 	copyFile(t, kept, mark)
 	r.grow(t, 1)
-	if got := r.said(t); len(got) != 1 || !strings.HasPrefix(got[0], "the database has another log cardea/node-1 than the one of which ") {
+	if got := r.said(t); len(got) != 1 || !strings.HasPrefix(got[0], "allowed rolled_back: the database has another log cardea/node-1 than the one of which ") {
 		t.Errorf("the log says %q", got)
 	}
 }

@@ -22,27 +22,11 @@ func saveJSON(path string, v any) error {
 	return save(path, b)
 }
 
-func save(path string, b []byte) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
-	if err != nil {
-		return err
+func save(path string, b []byte) error {
+	if err := disk.Replace(path, b); err != nil {
+		return fmt.Errorf("save %s: %w", path, err)
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(fmt.Errorf("save %s: %w", path, err), os.Remove(f.Name()))
-		}
-	}()
-	_, err = f.Write(b)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	if err = os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	return disk.SyncDir(filepath.Dir(path))
+	return nil
 }
 
 // loadJSON reads what saveJSON wrote; it leaves v alone if there is nothing.

@@ -1,6 +1,6 @@
 // Package disk is what processes of one machine need that share files: a lock that ends
-// with the process that took it, however that ends, and names that outlive a loss of
-// power.
+// with the process that took it, however that ends, and files and names that outlive a
+// loss of power.
 //
 // It promises that of all processes one at a time has a lock, also of several that use
 // one path in one process. Locks are of the machine (flock): a folder that machines share
@@ -10,6 +10,7 @@ package disk
 import (
 	"errors"
 	"os"
+	"path/filepath"
 )
 
 // ErrHeld says that another has the lock.
@@ -27,6 +28,25 @@ func WaitLock(path string) (*Lock, error) { return take(path, true) }
 // Release gives the lock up, also where a process that is just being started still has
 // a copy of the file.
 func (l *Lock) Release() error { return errors.Join(unlock(l.f), l.f.Close()) }
+
+// Replace makes a file that only its owner may read, or puts it in the place of the one
+// of that name: whenever the process or the power ends, it is the old one or the new one,
+// and the new one once Replace has returned. The folder must exist.
+func Replace(path string, content []byte) error {
+	dir := filepath.Dir(path)
+	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+".*")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(content)
+	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	return SyncDir(dir)
+}
 
 // SyncDir makes the names in a folder durable.
 func SyncDir(dir string) error {

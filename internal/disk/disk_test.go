@@ -82,3 +82,34 @@ func TestAFolderThatIsNotThereCannotBeLocked(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+func TestAFileIsReplacedWholeOrNotAtAll(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path := filepath.Join(dir, "state")
+	for _, text := range []string{"the first", "another"} {
+		if err := disk.Replace(path, []byte(text)); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := os.ReadFile(path); err != nil || string(got) != text {
+			t.Errorf("%q, %v, want %q", got, err, text)
+		}
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("others may read it: %v, %v", info.Mode(), err)
+	}
+	// What cannot be replaced stays as it is, and nothing lies about.
+	folder := filepath.Join(dir, "folder")
+	if err := os.MkdirAll(filepath.Join(folder, "in use"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := disk.Replace(folder, []byte("x")); err == nil {
+		t.Error("a folder was replaced by a file")
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 2 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+	if err := disk.Replace(filepath.Join(dir, "nowhere", "state"), []byte("x")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("in a folder that is not there: %v", err)
+	}
+}

@@ -71,8 +71,8 @@ type refusal struct {
 func (r *refusal) Error() string { return r.code }
 
 // wire sends requests to the KMS of a Region. Credentials, endpoint and signature are
-// the SDK's; what is between is not, because the SDK's client takes as long for it
-// as KMS for an answer, and it is in the way of every record in mode aws_kms
+// the SDK's; what is between is not, because the SDK's client takes twice the processor
+// time for a call, and one is in the way of every record in mode aws_kms
 // (docs/benchmarks.md). It is safe for concurrent use.
 type wire struct {
 	url         url.URL
