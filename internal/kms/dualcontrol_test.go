@@ -362,30 +362,38 @@ func TestWhatCannotBeDeposited(t *testing.T) {
 	kmstest.Refused(t, deposit(t, off, "x"), kms.CodeUnsupported, "The key service asks for no approvals: set key_service.dual_control.register to have it do so.")
 }
 
-// A key under dual control whose approval is lost between its check and the change is
-// not changed.
+// TestAnApprovalIsGoneWhenTheChangeIsWritten: what this node has of the key is older
+// than what another has written.
 func TestAnApprovalIsGoneWhenTheChangeIsWritten(t *testing.T) {
 	t.Parallel()
-	f, _ := controlled(t)
-	k := f.Key(t, keyspec.SymmetricDefault)
-	if err := deposit(t, f, approvalOf(f, "a", k.KeyRef, "key.disable")); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := f.DescribeKey(t.Context(), kmstest.Admin(t), &kms.DescribeKeyInput{KeyID: k.ID}); err != nil { // cached with it
-		t.Fatal(err)
-	}
-	f.Update(t, func(ctx context.Context, tx kms.Tx) error { // another node uses it
-		now, err := tx.Key(ctx, k.KeyRef)
-		if err != nil {
-			return err
-		}
-		next := now.Clone()
-		next.Approvals[0].Spent = f.Clock.Now()
-		return tx.PutKey(ctx, next)
-	})
-	kmstest.Refused(t, f.DisableKey(t.Context(), kmstest.Admin(t), &kms.DisableKeyInput{KeyID: k.ID}), kms.CodeAccessDenied, fmt.Sprintf(needs, "key.disable", k.ARN(), ""))
-	if s := stored(t, f, k.KeyRef).State; s != kms.StateEnabled {
-		t.Errorf("the key is %s", s)
+	for name, gone := range map[string]func(*kms.Approval, time.Time){
+		"used":      func(a *kms.Approval, at time.Time) { a.Spent, a.Note = at, "" },
+		"withdrawn": func(a *kms.Approval, at time.Time) { a.Withdrawn, a.Note = at, "" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f, _ := controlled(t)
+			k := f.Key(t, keyspec.SymmetricDefault)
+			if err := deposit(t, f, approvalOf(f, "a", k.KeyRef, "key.disable")); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := f.DescribeKey(t.Context(), kmstest.Admin(t), &kms.DescribeKeyInput{KeyID: k.ID}); err != nil { // cached with it
+				t.Fatal(err)
+			}
+			f.Update(t, func(ctx context.Context, tx kms.Tx) error {
+				now, err := tx.Key(ctx, k.KeyRef)
+				if err != nil {
+					return err
+				}
+				next := now.Clone()
+				gone(&next.Approvals[0], f.Clock.Now())
+				return tx.PutKey(ctx, next)
+			})
+			kmstest.Refused(t, f.DisableKey(t.Context(), kmstest.Admin(t), &kms.DisableKeyInput{KeyID: k.ID}), kms.CodeAccessDenied, fmt.Sprintf(needs, "key.disable", k.ARN(), ""))
+			if s := stored(t, f, k.KeyRef).State; s != kms.StateEnabled {
+				t.Errorf("the key is %s", s)
+			}
+		})
 	}
 }
 

@@ -1,7 +1,6 @@
 package kms_test
 
 import (
-	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -98,31 +97,4 @@ func TestWhatCannotBeWithdrawn(t *testing.T) {
 	f.Clock.Advance(73 * time.Hour)
 	_, err = withdraw(t, f, k, "a")
 	kmstest.Refused(t, err, kms.CodeNotFound, nothing)
-}
-
-// TestAWithdrawalByAnotherNodeIsSeenWhenTheChangeIsWritten: what this node has of the
-// key is older.
-func TestAWithdrawalByAnotherNodeIsSeenWhenTheChangeIsWritten(t *testing.T) {
-	t.Parallel()
-	f, _ := controlled(t)
-	k := f.Key(t, keyspec.SymmetricDefault)
-	if err := deposit(t, f, approvalOf(f, "a", k.KeyRef, "key.disable")); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := f.DescribeKey(t.Context(), kmstest.Admin(t), &kms.DescribeKeyInput{KeyID: k.ID}); err != nil { // cached with it
-		t.Fatal(err)
-	}
-	f.Update(t, func(ctx context.Context, tx kms.Tx) error {
-		now, err := tx.Key(ctx, k.KeyRef)
-		if err != nil {
-			return err
-		}
-		next := now.Clone()
-		next.Approvals[0].Withdrawn, next.Approvals[0].Note = f.Clock.Now(), ""
-		return tx.PutKey(ctx, next)
-	})
-	kmstest.Refused(t, f.DisableKey(t.Context(), kmstest.Admin(t), &kms.DisableKeyInput{KeyID: k.ID}), kms.CodeAccessDenied, fmt.Sprintf(needs, "key.disable", k.ARN(), ""))
-	if s := stored(t, f, k.KeyRef).State; s != kms.StateEnabled {
-		t.Errorf("the key is %s", s)
-	}
 }

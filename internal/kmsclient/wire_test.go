@@ -17,14 +17,13 @@ func TestRequestsAreAsKMSWantsThem(t *testing.T) {
 	t.Parallel()
 	var (
 		got  *http.Request
-		body io.ReadCloser
 		text map[string]any
 	)
 	s := &stub{}
 	s.answer = func(_ int, r *http.Request) (*http.Response, error) {
 		got = r
-		var err error
-		if body, err = r.GetBody(); err != nil {
+		body, err := r.GetBody()
+		if err != nil {
 			return nil, err
 		}
 		if err := json.NewDecoder(body).Decode(&text); err != nil {
@@ -55,10 +54,12 @@ func TestRequestsAreAsKMSWantsThem(t *testing.T) {
 	if len(text) != 3 || text["KeyId"] != stubKey.ID || text["Plaintext"] != "eA==" || len(text["EncryptionContext"].(map[string]any)) != len(tenant) {
 		t.Errorf("asked %v", text)
 	}
-	// Once the transport is done with it, nothing of it is left.
-	ok(t, body.Close())
-	if left, err := io.ReadAll(body); err != nil || len(left) > 0 {
-		t.Errorf("%d bytes are left, %v", len(left), err)
+	// Once the call has returned, nothing of it is left.
+	after, err := got.GetBody()
+	ok(t, err)
+	left, err := io.ReadAll(after)
+	if err != nil || int64(len(left)) != got.ContentLength || strings.Trim(string(left), "\x00") != "" {
+		t.Errorf("%d bytes of %d are left, %v", len(strings.Trim(string(left), "\x00")), got.ContentLength, err)
 	}
 }
 
