@@ -16,7 +16,7 @@ import (
 var layers = [][]string{
 	{"internal/secret", "internal/disk"},
 	{"internal/notekey"},
-	{"internal/pan", "internal/iam", "internal/ciphertext", "internal/keyspec", "internal/audit", "internal/httpd"},
+	{"internal/pan", "internal/iam", "internal/ciphertext", "internal/keyspec", "internal/audit", "internal/httpd", "internal/sdkhttp"},
 	{"internal/config", "internal/custodian", "internal/sigv4", "internal/cloudtrail", "internal/hyperswitch"},
 	{"internal/vault", "internal/kms", "internal/identity", "internal/kmsclient", "internal/collect", "internal/detect", "internal/ceremony", "internal/approval"},
 	{"internal/keymanager", "internal/store", "internal/store/lockerdb", "internal/lockerapi", "internal/kmsapi", "internal/adminapi", "internal/hsm/soft", "internal/hsm/pkcs11", "internal/siem", "internal/fileenc", "internal/lifecycle", "internal/retention", "internal/watch"},

@@ -18,6 +18,7 @@ import (
 	"cardea/internal/adminapi"
 	"cardea/internal/config"
 	"cardea/internal/identity"
+	"cardea/internal/sdkhttp"
 )
 
 // TestLastRequestsOfTheVaultStillHaveTheirKeys: a request that the vault accepted
@@ -102,7 +103,7 @@ func bootstrap(t *testing.T, a *App, socket string) *awskms.Client {
 	t.Setenv("AWS_SECRET_ACCESS_KEY", creds.SecretAccessKey)
 	t.Setenv("AWS_EC2_METADATA_DISABLED", "true")
 	return awskms.New(awskms.Options{
-		BaseEndpoint: aws.String(a.Keys().URL()), Region: kmsRegion, Retryer: aws.NopRetryer{},
+		BaseEndpoint: aws.String(a.Keys().URL()), Region: kmsRegion, Retryer: aws.NopRetryer{}, HTTPClient: sdkhttp.New(http.DefaultClient),
 		Credentials: credentials.StaticCredentialsProvider{Value: creds},
 	})
 }

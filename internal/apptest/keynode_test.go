@@ -14,6 +14,7 @@ import (
 
 	"cardea/internal/adminapi"
 	"cardea/internal/identity"
+	"cardea/internal/sdkhttp"
 	"cardea/internal/secret"
 )
 
@@ -87,6 +88,6 @@ func sdk(n *node, c aws.Credentials, callers int) *kms.Client {
 	return kms.New(kms.Options{
 		BaseEndpoint: aws.String(n.url), Region: keyRegion, Retryer: aws.NopRetryer{},
 		Credentials: credentials.StaticCredentialsProvider{Value: c},
-		HTTPClient:  &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: callers}, Timeout: patience},
+		HTTPClient:  sdkhttp.New(&http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: callers}, Timeout: patience}),
 	})
 }

@@ -20,6 +20,7 @@ import (
 	"cardea/internal/config"
 	"cardea/internal/identity"
 	"cardea/internal/secret"
+	"cardea/internal/testlog"
 	"cardea/internal/vault"
 )
 
@@ -49,7 +50,9 @@ func serve(t *testing.T, cfg config.Config, now func() time.Time) *app.App {
 	if err := cfg.Validate(); err != nil {
 		t.Fatal(err)
 	}
-	a, err := app.New(t.Context(), cfg, app.Options{Logger: slog.New(slog.DiscardHandler), Now: now})
+	said := &testlog.Buffer{}
+	logger := slog.New(slog.NewTextHandler(said, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	a, err := app.New(t.Context(), cfg, app.Options{Logger: logger.With("node", cfg.Node.Name), Now: now})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,6 +60,9 @@ func serve(t *testing.T, cfg config.Config, now func() time.Time) *app.App {
 	done := make(chan error, 1)
 	go func() { done <- a.Run(ctx) }()
 	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("what the node warned of:\n%s", said)
+		}
 		cancel()
 		if err := <-done; err != nil {
 			t.Error(err)

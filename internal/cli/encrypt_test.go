@@ -20,6 +20,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 
 	"cardea/internal/awstest"
+	"cardea/internal/sdkhttp"
 )
 
 // fileKeys are keys of a running key service, which AWS's configuration in the
@@ -78,6 +79,7 @@ func useKeys(t *testing.T, url string) fileKeys {
 	if err != nil {
 		t.Fatal(err)
 	}
+	cfg.HTTPClient = sdkhttp.New(cfg.HTTPClient)
 	k := fileKeys{sdk: kms.NewFromConfig(cfg), url: url}
 	k.key, k.other = k.newKey(t), k.newKey(t)
 	if _, err := k.sdk.CreateAlias(t.Context(), &kms.CreateAliasInput{AliasName: aws.String("alias/files"), TargetKeyId: &k.key}); err != nil {

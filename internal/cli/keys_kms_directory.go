@@ -15,6 +15,7 @@ import (
 	"cardea/internal/iam"
 	"cardea/internal/identity"
 	"cardea/internal/lifecycle"
+	"cardea/internal/sdkhttp"
 )
 
 // userOrRole takes the ARN of a user or role apart.
@@ -108,6 +109,7 @@ func newIAMDirectory(ctx context.Context, a keyAccess) (iamDirectory, error) {
 	if err != nil {
 		return iamDirectory{}, fmt.Errorf("AWS configuration: %w", err)
 	}
+	cfg.HTTPClient = sdkhttp.New(cfg.HTTPClient)
 	return iamDirectory{awsiam.NewFromConfig(cfg)}, nil
 }
 

@@ -10,6 +10,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/cloudtrail"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
+
+	"cardea/internal/sdkhttp"
 )
 
 // AWS is how AWS is reached. The zero value takes region and credentials from the
@@ -38,6 +40,7 @@ func (a AWS) load(ctx context.Context) (aws.Config, error) {
 	if err != nil {
 		return c, fmt.Errorf("AWS configuration: %w", err)
 	}
+	c.HTTPClient = sdkhttp.New(c.HTTPClient)
 	return c, nil
 }
 

@@ -23,6 +23,7 @@ import (
 	"cardea/internal/kmsapi"
 	"cardea/internal/kmsclient"
 	"cardea/internal/kmsclient/faultproxy"
+	"cardea/internal/sdkhttp"
 	"cardea/internal/secret"
 	"cardea/internal/vault"
 )
@@ -108,7 +109,7 @@ func newRealNode(t *testing.T, mode vault.Mode) *realNode {
 	t.Cleanup(transport.CloseIdleConnections)
 	url := srv.URL()
 	admin := awskms.New(awskms.Options{
-		BaseEndpoint: &url, Region: testRegion, Retryer: aws.NopRetryer{}, HTTPClient: &http.Client{Transport: transport},
+		BaseEndpoint: &url, Region: testRegion, Retryer: aws.NopRetryer{}, HTTPClient: sdkhttp.New(&http.Client{Transport: transport}),
 		Credentials: credentials.NewStaticCredentialsProvider(b.Key.ID, string(b.Key.Secret.Expose()), ""),
 	})
 	key := func(in *awskms.CreateKeyInput) kmsclient.Key {

@@ -14,6 +14,7 @@ import (
 	"cardea/internal/awstest"
 	"cardea/internal/kmsclient"
 	"cardea/internal/kmsclient/faultproxy"
+	"cardea/internal/sdkhttp"
 	"cardea/internal/secret"
 	"cardea/internal/vault"
 )
@@ -35,7 +36,7 @@ func (n *realNode) foreignKey(t *testing.T, url string, in *awskms.CreateKeyInpu
 	transport := &http.Transport{}
 	defer transport.CloseIdleConnections()
 	admin := awskms.New(awskms.Options{
-		BaseEndpoint: &url, Region: testRegion, Retryer: aws.NopRetryer{}, HTTPClient: &http.Client{Transport: transport},
+		BaseEndpoint: &url, Region: testRegion, Retryer: aws.NopRetryer{}, HTTPClient: sdkhttp.New(&http.Client{Transport: transport}),
 		Credentials: credentials.NewStaticCredentialsProvider("AKIAEXAMPLE", "secret", ""),
 	})
 	out, err := admin.CreateKey(t.Context(), in)

@@ -33,6 +33,7 @@ import (
 	"cardea/internal/kms"
 	"cardea/internal/kms/kmstest"
 	"cardea/internal/kmsapi"
+	"cardea/internal/sdkhttp"
 	"cardea/internal/secret"
 	"cardea/internal/sigv4"
 )
@@ -243,7 +244,7 @@ func (s *server) putKey(t testing.TB, change func(*kms.Key)) kms.KeyRef {
 // sdk is a client of the AWS SDK that tries once.
 func (s *server) sdk(change ...func(*awskms.Options)) *awskms.Client {
 	return awskms.New(awskms.Options{
-		BaseEndpoint: aws.String(s.url), Region: region, HTTPClient: s.client, Retryer: aws.NopRetryer{},
+		BaseEndpoint: aws.String(s.url), Region: region, HTTPClient: sdkhttp.New(s.client), Retryer: aws.NopRetryer{},
 		Credentials: credentials.NewStaticCredentialsProvider(rootID, rootSecret, ""),
 	}, change...)
 }

@@ -24,6 +24,7 @@ import (
 	"cardea/internal/identity"
 	"cardea/internal/identity/identitytest"
 	"cardea/internal/kmsapi"
+	"cardea/internal/sdkhttp"
 	"cardea/internal/secret"
 )
 
@@ -72,7 +73,7 @@ func servePeople(t *testing.T, change ...func(*kmsapi.Options)) *people {
 
 func (p *people) sts(change ...func(*sts.Options)) *sts.Client {
 	return sts.New(sts.Options{
-		BaseEndpoint: aws.String(p.url), Region: region, HTTPClient: p.client, Retryer: aws.NopRetryer{},
+		BaseEndpoint: aws.String(p.url), Region: region, HTTPClient: sdkhttp.New(p.client), Retryer: aws.NopRetryer{},
 		Credentials: credentials.NewStaticCredentialsProvider(p.id, string(p.secret.Expose()), ""),
 	}, change...)
 }

@@ -27,6 +27,7 @@ import (
 	"cardea/internal/kmsapi"
 	"cardea/internal/kmsclient"
 	"cardea/internal/kmsclient/faultproxy"
+	"cardea/internal/sdkhttp"
 	"cardea/internal/secret"
 )
 
@@ -139,7 +140,7 @@ func startService(t testing.TB, change ...func(*kmsapi.Options)) *service {
 	s.vault = kmsclient.Credentials{AccessKeyID: k.ID, SecretAccessKey: k.Secret}
 	client := httpClient(t)
 	s.admin = awskms.New(awskms.Options{
-		BaseEndpoint: &s.url, Region: region, Retryer: aws.NopRetryer{}, HTTPClient: client,
+		BaseEndpoint: &s.url, Region: region, Retryer: aws.NopRetryer{}, HTTPClient: sdkhttp.New(client),
 		Credentials: credentials.NewStaticCredentialsProvider(b.Key.ID, string(b.Key.Secret.Expose()), ""),
 	})
 	return s

@@ -12,6 +12,7 @@ import (
 	"cardea/internal/awstest"
 	"cardea/internal/kmsclient"
 	"cardea/internal/kmsclient/faultproxy"
+	"cardea/internal/sdkhttp"
 	"cardea/internal/secret"
 )
 
@@ -20,7 +21,7 @@ func TestAgainstMoto(t *testing.T) {
 	url := awstest.Moto(t)
 	s := &service{url: url, here: faultproxy.New(t, url), there: faultproxy.New(t, url), vault: anybody()}
 	s.admin = awskms.New(awskms.Options{
-		BaseEndpoint: &s.url, Region: region, Retryer: aws.NopRetryer{}, HTTPClient: httpClient(t),
+		BaseEndpoint: &s.url, Region: region, Retryer: aws.NopRetryer{}, HTTPClient: sdkhttp.New(httpClient(t)),
 		Credentials: credentials.NewStaticCredentialsProvider("AKIAEXAMPLE", "secret", ""),
 	})
 	c := s.client(t)

@@ -13,6 +13,8 @@ import (
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/config"
 	awskms "github.com/aws/aws-sdk-go-v2/service/kms"
+
+	"cardea/internal/sdkhttp"
 )
 
 // Access says how a key service is reached: as AWS's own tools do, by AWS's
@@ -53,6 +55,7 @@ func Connect(ctx context.Context, a Access) (*awskms.Client, error) {
 	if cfg.Region == "" {
 		return nil, ErrNoRegion
 	}
+	cfg.HTTPClient = sdkhttp.New(cfg.HTTPClient)
 	return awskms.NewFromConfig(cfg, func(o *awskms.Options) {
 		if a.Endpoint != "" {
 			o.BaseEndpoint = aws.String(a.Endpoint)

@@ -15,6 +15,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+
+	"cardea/internal/sdkhttp"
 )
 
 // S3Options name a bucket and how to reach it.
@@ -49,6 +51,7 @@ func newS3(ctx context.Context, o S3Options) (*s3.Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("S3: %w", err)
 	}
+	cfg.HTTPClient = sdkhttp.New(cfg.HTTPClient)
 	return s3.NewFromConfig(cfg, func(so *s3.Options) {
 		if o.Endpoint != "" {
 			so.BaseEndpoint = aws.String(o.Endpoint)

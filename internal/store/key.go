@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"fmt"
 	"math"
 
 	"cardea/internal/vault"
@@ -40,16 +41,38 @@ func selectActiveKey(ctx context.Context, s session, tenant, holder string, p va
 		tenant, holder, string(p), string(vault.KeyActive))
 }
 
-const sameKey = "tenant = $1 AND holder = $2 AND purpose = $3 AND version = $4"
+// standingKeySQL reads the key that keeps another from being inserted: its version,
+// or else the active one, or else one with its id, by mistake.
+const standingKeySQL = "SELECT " + keyColumns + ` FROM wrapped_key WHERE tenant = $1 AND holder = $2 AND purpose = $3 AND (version = $4 OR state = $5)
+	OR key_id = $6 AND version = $4
+	ORDER BY tenant = $1 AND holder = $2 AND purpose = $3 DESC, version = $4 DESC LIMIT 1`
 
-// standingKey is the key that keeps k from being inserted.
-func standingKey(ctx context.Context, s session, k *vault.WrappedKey) (*vault.WrappedKey, error) {
-	return selectKey(ctx, s, sameKey,
-		k.Tenant, k.Holder, string(k.Purpose), int64(k.Version))
+func standingKeyArgs(k *vault.WrappedKey) []any {
+	return []any{k.Tenant, k.Holder, string(k.Purpose), int64(k.Version), string(vault.KeyActive), k.ID[:]}
 }
 
+// standingKey is the key that keeps k from being inserted, nil if it has gone.
+func standingKey(ctx context.Context, s session, k *vault.WrappedKey) (standing *vault.WrappedKey, err error) {
+	err = s.query(ctx, func(scan scanFunc) error {
+		standing = new(vault.WrappedKey)
+		return scanKey(scan, standing)
+	}, standingKeySQL, standingKeyArgs(k)...)
+	return standing, err
+}
+
+// errKeyID is that k has the id of another key: each names one.
+func errKeyID(k, standing *vault.WrappedKey) error {
+	if standing.Tenant == k.Tenant && standing.Holder == k.Holder && standing.Purpose == k.Purpose {
+		return nil
+	}
+	return fmt.Errorf("key id %s is another key's", k.ID)
+}
+
+// insertKeySQL names no unique index. With one named, PostgreSQL reports a conflict in
+// another as an error, and two nodes that make a key's first version at once meet in
+// the index of active versions as often as in that of versions.
 const insertKeySQL = "INSERT INTO wrapped_key (" + keyColumns + `) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
-	ON CONFLICT (tenant, holder, purpose, version) DO NOTHING`
+	ON CONFLICT DO NOTHING`
 
 func keyArgs(k *vault.WrappedKey) []any {
 	return []any{

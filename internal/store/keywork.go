@@ -94,6 +94,9 @@ func (s *Store) RotateKey(ctx context.Context, k vault.WrappedKey, e audit.Seale
 			}
 			if taken != nil {
 				standing = *taken
+				if err := errKeyID(&k, taken); err != nil {
+					return nil, callerError{err}
+				}
 			}
 			return nil, callerError{errUnchanged}
 		}

@@ -181,8 +181,7 @@ func (p *plan) standing(b *pipeline, us []*unit) {
 			tenants, names = append(tenants, u.holder.Tenant), append(names, u.holder.Name)
 		case kindKey:
 			u.again = true
-			b.query("SELECT "+keyColumns+" FROM wrapped_key WHERE "+sameKey, readStandingKey(u),
-				u.key.Tenant, u.key.Holder, string(u.key.Purpose), int64(u.key.Version))
+			b.query(standingKeySQL, readStandingKey(u), standingKeyArgs(&u.key)...)
 		}
 	}
 	if len(dedupes) > 0 {
@@ -287,7 +286,9 @@ func readStandingKey(u *unit) func(pgx.Rows) error {
 	return func(rows pgx.Rows) error {
 		return eachRow(rows, func(scan scanFunc) error {
 			u.standingKey, u.again = new(vault.WrappedKey), false
-			return scanKey(scan, u.standingKey)
+			err := scanKey(scan, u.standingKey)
+			u.err = errKeyID(&u.key, u.standingKey)
+			return err
 		})
 	}
 }

@@ -136,7 +136,9 @@ func (u *unit) apply(ctx context.Context, s session) (err error) {
 		}
 	case kindKey:
 		if u.applied, err = insertKey(ctx, s, &u.key); err == nil && !u.applied {
-			u.standingKey, err = standingKey(ctx, s, &u.key)
+			if u.standingKey, err = standingKey(ctx, s, &u.key); u.standingKey != nil {
+				u.err = errKeyID(&u.key, u.standingKey)
+			}
 			u.again = u.standingKey == nil
 		}
 	default:

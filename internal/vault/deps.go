@@ -71,8 +71,8 @@ type Keys interface {
 	Key(ctx context.Context, id KeyID, version uint32) (WrappedKey, error)
 	// ActiveKey returns the active version for the purpose, or ErrNotFound.
 	ActiveKey(ctx context.Context, tenant, holder string, p Purpose) (WrappedKey, error)
-	// PutKey inserts k. If tenant, holder, purpose and version are taken, it
-	// returns the key that stands and false.
+	// PutKey inserts k. If tenant, holder, purpose and version are taken, by whichever
+	// node, or another version is active, it returns the key that stands and false.
 	PutKey(ctx context.Context, k WrappedKey, e audit.Sealed) (WrappedKey, bool, error)
 }
 

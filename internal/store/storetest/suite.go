@@ -55,6 +55,7 @@ func Run(t *testing.T, url func(testing.TB) string) {
 		"LogTakenByAnotherProcessEndsTheStore": testHeadMoved,
 		"LogIsOpenInOneProcess":                testSecondOpen,
 		"NodesShareADatabase":                  testNodes,
+		"NodesMakeOneKey":                      testNodesMakeOneKey,
 		"NodesMayMigrateAtOnce":                testMigrateAtOnce,
 		"NewerSchemaIsRefused":                 testNewerSchema,
 		"ReaderLooksOnBesideAServer":           testReadOnly,

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -397,6 +398,44 @@ func testNodes(t *testing.T, url string) {
 	}
 	if logged != cards+1 {
 		t.Errorf("%d entries, want %d", logged, cards+1)
+	}
+}
+
+// testNodesMakeOneKey has nodes make the first version of the same keys at once, each
+// with an id of its own: one is kept, and all are given that one.
+func testNodesMakeOneKey(t *testing.T, url string) {
+	nodes := []string{"a", "b", "c"}
+	var stores []*store.Store
+	for _, n := range nodes {
+		stores = append(stores, Open(t, url, OnNode(n)))
+	}
+	for i := range 100 {
+		var wg sync.WaitGroup
+		var made atomic.Int64
+		got := make([]vault.WrappedKey, len(nodes))
+		start := make(chan struct{})
+		for n, s := range stores {
+			k := vault.WrappedKey{
+				ID: vault.NewKeyID(), Tenant: "public", Holder: fmt.Sprint("merchant ", i), Purpose: vault.PurposeRecord, Version: 1, State: vault.KeyActive,
+				Mode: vault.ModeLocal, Wrapped: []byte("wrapped by " + nodes[n]), CreatedAt: 5,
+			}
+			e := EntryOf(t, nodes[n], "key")
+			wg.Go(func() {
+				<-start
+				standing, created, err := s.PutKey(t.Context(), k, e)
+				if err != nil {
+					t.Error(err)
+				}
+				if got[n] = standing; created {
+					made.Add(1)
+				}
+			})
+		}
+		close(start)
+		wg.Wait()
+		if made.Load() != 1 || fmt.Sprint(got[0]) != fmt.Sprint(got[1]) || fmt.Sprint(got[0]) != fmt.Sprint(got[2]) {
+			t.Fatalf("key %d: %d made it, they were given %v", i, made.Load(), got)
+		}
 	}
 }
 
