@@ -13,6 +13,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 )
 
 // maxBody is the longest body that is sent from memory, in bytes. Longer ones are S3's
@@ -24,10 +26,16 @@ type Client interface {
 	Do(*http.Request) (*http.Response, error)
 }
 
-// New makes a client that sends requests by next. Bodies of up to 1 MiB that have a
+// New makes a client that sends requests by next, or the SDK's own client if that is
+// nil, which a loaded configuration may leave open. Bodies of up to 1 MiB that have a
 // length are in memory before the first byte is sent, in one piece with the headers. It
 // is as safe for concurrent use as next.
-func New(next Client) Client { return client{next} }
+func New(next Client) Client {
+	if next == nil {
+		next = awshttp.NewBuildableClient()
+	}
+	return client{next}
+}
 
 type client struct{ next Client }
 

@@ -162,6 +162,23 @@ func TestRequestWithoutBodyIsSentAsItIs(t *testing.T) {
 	}
 }
 
+func TestNoClientIsTheSDKs(t *testing.T) {
+	t.Parallel()
+	s := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(s.Close)
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := sdkhttp.New(nil).Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := res.Body.Close(); err != nil || res.StatusCode != http.StatusNotFound {
+		t.Errorf("status %d, %v", res.StatusCode, err)
+	}
+}
+
 func TestBodyThatCannotBeReadIsNotSent(t *testing.T) {
 	t.Parallel()
 	broken := errors.New("broken off")
