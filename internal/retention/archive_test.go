@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -82,6 +83,34 @@ func TestArchivedPeriodsAreTheLog(t *testing.T) {
 	report, err := audit.Verify(t.Context(), back, audit.VerifyOptions{Verifiers: m.verifiers()})
 	if err != nil || !report.OK() || n != 2940 || report.Logs[0].Entries != 2940 || report.Logs[0].UnsignedTail != 0 {
 		t.Errorf("%d entries: %+v, %v", n, report, err)
+	}
+	if err := back.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestKilledReaderLeavesNoLogBehind looks where an archive is unpacked while it is read:
+// nothing is there, where the system lets open files be removed.
+func TestKilledReaderLeavesNoLogBehind(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("open files cannot be removed")
+	}
+	m, dir, unpacked := hourly(t, 300), t.TempDir(), t.TempDir()
+	add(t, dir, m, hours(4))
+	a, err := retention.OpenArchive(t.Context(), retention.Folder(dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("TMPDIR", unpacked)
+	back, err := a.Restore(t.Context(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if left, err := os.ReadDir(unpacked); err != nil || len(left) > 0 {
+		t.Errorf("%v, %v", left, err)
+	}
+	if report, err := audit.Verify(t.Context(), back, audit.VerifyOptions{Verifiers: m.verifiers()}); err != nil || !report.OK() || report.Logs[0].Entries == 0 {
+		t.Errorf("%+v, %v", report, err)
 	}
 	if err := back.Close(); err != nil {
 		t.Error(err)

@@ -70,6 +70,7 @@ func (a *Archive) Restore(ctx context.Context, origin string) (_ *Restored, err 
 		}
 		parts[len(parts)-1].bundle = b
 	}
+	os.Remove(dir) //nolint:errcheck // if it is empty, likewise
 	return r, nil
 }
 
@@ -87,6 +88,7 @@ func (a *Archive) unpack(ctx context.Context, p Period, to string) (_ *os.File, 
 	if err != nil {
 		return nil, err
 	}
+	os.Remove(to) //nolint:errcheck // where the system lets open files go, a process that is killed leaves none; else Close removes it
 	// It is read once, as it may come over a network: what is wrong with it is told
 	// only when its hash shows that it is the file.
 	sum := sha256.New()
