@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"compress/gzip"
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -11,8 +12,8 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -73,37 +74,46 @@ type Archive struct {
 // ErrArchive if the manifest does not make sense.
 func OpenArchive(ctx context.Context, in Place) (*Archive, error) {
 	a := &Archive{place: in}
-	f, err := in.open(ctx, manifestName)
+	if err := a.load(ctx); err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+// load reads the manifest.
+func (a *Archive) load(ctx context.Context) error {
+	f, err := a.place.open(ctx, manifestName)
 	if errors.Is(err, fs.ErrNotExist) {
-		return a, nil
+		a.periods = nil
+		return nil
 	}
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer f.Close()
 	b, err := io.ReadAll(io.LimitReader(f, maxManifest+1))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	var m manifest
 	if err := jsonv2.Unmarshal(b, &m, jsonv2.RejectUnknownMembers(true)); err != nil || len(b) > maxManifest {
-		return nil, fmt.Errorf("%w: %s cannot be read: %w", ErrArchive, manifestName, err)
+		return fmt.Errorf("%w: %s cannot be read: %w", ErrArchive, manifestName, err)
 	}
 	if m.Version != manifestVersion {
-		return nil, fmt.Errorf("%w: %s is of version %d, this release reads version %d", ErrArchive, manifestName, m.Version, manifestVersion)
+		return fmt.Errorf("%w: %s is of version %d, this release reads version %d", ErrArchive, manifestName, m.Version, manifestVersion)
 	}
 	ends := map[string]int64{}
 	for _, p := range m.Periods {
 		if p.From != ends[p.Log] || p.To <= p.From {
-			return nil, fmt.Errorf("%w: entries %d to %d of %s do not follow entry %d", ErrArchive, p.From, p.To-1, p.Log, ends[p.Log]-1)
+			return fmt.Errorf("%w: entries %d to %d of %s do not follow entry %d", ErrArchive, p.From, p.To-1, p.Log, ends[p.Log]-1)
 		}
 		if filepath.Base(p.File) != p.File || strings.HasPrefix(p.File, ".") {
-			return nil, fmt.Errorf("%w: %q cannot be one of its files", ErrArchive, p.File)
+			return fmt.Errorf("%w: %q cannot be one of its files", ErrArchive, p.File)
 		}
 		ends[p.Log] = p.To
 	}
 	a.periods = m.Periods
-	return a, nil
+	return nil
 }
 
 // Periods gives what is archived, in the order in which it was.
@@ -131,7 +141,18 @@ type Result struct {
 // unless nothing is wrong with it, the archive stays as it was, and the report tells
 // what is. A process that is killed leaves the archive as it was, and at most a file
 // whose name begins with a dot.
+//
+// Several processes may add to an archive: it goes on from what it has by then, not
+// from what it had when it was opened.
 func (a *Archive) Add(ctx context.Context, src audit.Source, origin string, before, made time.Time, verifiers []string) (r Result, err error) {
+	release, err := a.place.hold(ctx)
+	if err != nil {
+		return Result{}, fmt.Errorf("archive %s: %w", origin, err)
+	}
+	defer func() { err = errors.Join(err, release()) }()
+	if err := a.load(ctx); err != nil {
+		return Result{}, err
+	}
 	from := a.end(origin)
 	c, err := cut(ctx, src, origin, from, before, verifiers)
 	if err != nil {
@@ -174,16 +195,38 @@ func (a *Archive) Add(ctx context.Context, src audit.Source, origin string, befo
 	if r.Period.First, err = firstTime(ctx, p); err != nil {
 		return Result{}, err
 	}
-	tried.periods[len(tried.periods)-1] = r.Period
 	if err := a.place.settle(ctx, temporary, r.Period.File); err != nil {
 		return Result{}, err
 	}
 	settled = true
-	if err := tried.save(ctx); err != nil {
-		return Result{}, err
+	if err := a.enter(ctx, r.Period); err != nil {
+		return Result{}, fmt.Errorf("archive %s: %w", origin, err)
 	}
-	a.periods = tried.periods
 	return r, nil
+}
+
+// enter puts a period into the manifest, beside those that others have put there
+// meanwhile. The error is errMoved if one is of the same entries.
+func (a *Archive) enter(ctx context.Context, p Period) error {
+	for {
+		with := append(a.periods[:len(a.periods):len(a.periods)], p)
+		err := a.save(ctx, with)
+		if err == nil {
+			a.periods = with
+		}
+		if !errors.Is(err, errMoved) {
+			return err
+		}
+		if err := a.load(ctx); err != nil {
+			return err
+		}
+		if slices.ContainsFunc(a.periods, func(x Period) bool { return x.File == p.File }) {
+			return nil // it arrived the first time, and the answer did not
+		}
+		if a.end(p.Log) != p.From {
+			return errors.Join(errMoved, a.place.drop(ctx, p.File))
+		}
+	}
 }
 
 func firstTime(ctx context.Context, p *period) (time.Time, error) {
@@ -198,15 +241,7 @@ func firstTime(ctx context.Context, p *period) (time.Time, error) {
 func (a *Archive) write(ctx context.Context, p *period) (out Period, temporary string, err error) {
 	out = Period{Log: p.origin, From: p.from, To: p.to, Root: p.head.Root.String()}
 	name := fmt.Sprintf("%s_%d-%d", strings.ReplaceAll(p.origin, "/", "_"), p.from, p.to)
-	dir, err := a.place.scratch()
-	if err != nil {
-		return Period{}, "", err
-	}
-	path := filepath.Join(dir, "."+name)
-	if err := removeIfThere(path); err != nil { // of a process that was killed
-		return Period{}, "", err
-	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	f, err := a.place.scratch(name)
 	if err != nil {
 		return Period{}, "", err
 	}
@@ -217,20 +252,23 @@ func (a *Archive) write(ctx context.Context, p *period) (out Period, temporary s
 	plain := &counter{w: z}
 	err = errors.Join(audit.WriteBundle(ctx, plain, p, nil), z.Close(), buffered.Flush(), f.Sync(), f.Close())
 	out.SHA256, out.Bytes, out.Unpacked = hex.EncodeToString(sum.Sum(nil)), file.n, plain.n
-	// A name is of a content, so that two processes at work cannot replace each other's.
-	out.File = name + "-" + out.SHA256[:8] + ".bundle.gz"
+	// A name is of an attempt, so that of two processes at work neither replaces, nor
+	// removes, what is the other's.
+	var attempt [4]byte
+	rand.Read(attempt[:])
+	out.File = fmt.Sprintf("%s-%s-%x.bundle.gz", name, out.SHA256[:8], attempt)
 	if err == nil {
-		temporary, err = a.place.keep(ctx, path, out.File)
+		temporary, err = a.place.keep(ctx, f.Name(), out.File)
 	}
 	if err != nil {
-		return Period{}, "", errors.Join(err, removeIfThere(path))
+		return Period{}, "", errors.Join(err, removeIfThere(f.Name()))
 	}
 	return out, temporary, nil
 }
 
 // save replaces the manifest.
-func (a *Archive) save(ctx context.Context) error {
-	b, err := json.MarshalIndent(manifest{Version: manifestVersion, Periods: a.periods}, "", "  ")
+func (a *Archive) save(ctx context.Context, periods []Period) error {
+	b, err := json.MarshalIndent(manifest{Version: manifestVersion, Periods: periods}, "", "  ")
 	if err != nil {
 		return err
 	}

@@ -78,7 +78,12 @@ func Bucket(ctx context.Context, o BucketOptions) (Place, error) {
 
 func (b *bucket) String() string { return "s3://" + b.o.Bucket + "/" + b.o.Prefix }
 
-func (b *bucket) scratch() (string, error) { return os.TempDir(), nil }
+// hold keeps nobody waiting: the others may be anywhere.
+func (b *bucket) hold(context.Context) (release func() error, err error) {
+	return func() error { return nil }, nil
+}
+
+func (b *bucket) scratch(name string) (*os.File, error) { return os.CreateTemp("", "."+name+"-*") }
 
 func (b *bucket) key(name string) *string {
 	return aws.String(strings.TrimPrefix(b.o.Prefix+"/"+name, "/"))
@@ -87,6 +92,9 @@ func (b *bucket) key(name string) *string {
 func (b *bucket) open(ctx context.Context, name string) (io.ReadCloser, error) {
 	o, err := b.client.GetObject(ctx, &s3.GetObjectInput{Bucket: &b.o.Bucket, Key: b.key(name)})
 	if _, none := errors.AsType[*types.NoSuchKey](err); none {
+		if name == manifestName {
+			b.was = nil
+		}
 		return nil, fmt.Errorf("%s/%s: %w", b, name, fs.ErrNotExist)
 	}
 	if err != nil {

@@ -8,17 +8,24 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
+
+	"cardea/internal/disk"
 )
 
 // Place is where the files of an archive are: a Folder or a Bucket. One goroutine
 // uses it at a time.
 type Place interface {
 	String() string
-	// scratch is the folder for a file that is written to be kept.
-	scratch() (string, error)
+	// hold waits until no other process of this machine changes the archive, or removes
+	// what it has from a log, and keeps others waiting until release. Those of other
+	// machines save finds out.
+	hold(ctx context.Context) (release func() error, err error)
+	// scratch makes a file that is written to be kept under a name.
+	scratch(name string) (*os.File, error)
 	// open reads a file. The error is fs.ErrNotExist if it is not there.
 	open(ctx context.Context, name string) (io.ReadCloser, error)
-	// keep takes a file from the scratch folder. It may be read under the name that is
+	// keep takes a file that scratch made. It may be read under the name that is
 	// returned; settle gives it its own, drop removes it.
 	keep(ctx context.Context, path, name string) (temporary string, err error)
 	settle(ctx context.Context, temporary, name string) error
@@ -31,6 +38,9 @@ type Place interface {
 // errMoved says that somebody else added to the archive.
 var errMoved = errors.New("another process has added to the archive meanwhile: run it again")
 
+// holdAgain is how long is waited until a lock is tried again.
+const holdAgain = 50 * time.Millisecond
+
 // folder is a folder of this machine.
 type folder struct {
 	dir string
@@ -42,7 +52,32 @@ func Folder(dir string) Place { return &folder{dir: dir} }
 
 func (f *folder) String() string { return f.dir }
 
-func (f *folder) scratch() (string, error) { return f.dir, os.MkdirAll(f.dir, 0o700) }
+func (f *folder) hold(ctx context.Context) (release func() error, err error) {
+	if err := os.MkdirAll(f.dir, 0o700); err != nil {
+		return nil, err
+	}
+	again := time.NewTicker(holdAgain)
+	defer again.Stop()
+	for {
+		lock, err := disk.TryLock(filepath.Join(f.dir, ".lock"))
+		if err == nil {
+			return lock.Release, nil
+		}
+		if !errors.Is(err, disk.ErrHeld) {
+			return nil, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-again.C:
+		}
+	}
+}
+
+// scratch takes a file that a process left which was killed: there is one at a time.
+func (f *folder) scratch(name string) (*os.File, error) {
+	return os.OpenFile(filepath.Join(f.dir, "."+name), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+}
 
 func (f *folder) open(_ context.Context, name string) (io.ReadCloser, error) {
 	if name != manifestName {
@@ -82,24 +117,11 @@ func (f *folder) save(_ context.Context, manifest []byte) error {
 	if !bytes.Equal(there, f.was) {
 		return errMoved
 	}
-	path := filepath.Join(f.dir, "."+manifestName)
-	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = file.Write(manifest)
-	if err := errors.Join(err, file.Sync(), file.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(path, filepath.Join(f.dir, manifestName)); err != nil {
+	if err := disk.Replace(filepath.Join(f.dir, manifestName), manifest); err != nil {
 		return err
 	}
 	f.was = manifest
-	dir, err := os.Open(f.dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close()) // the names are durable
+	return nil
 }
 
 func removeIfThere(path string) error {

@@ -49,7 +49,7 @@ type Pruned struct {
 // were read back from it, verified against a signed checkpoint and compared with the
 // log's tiles; in whole periods that are older than o.Before, as far as the store
 // allows (docs/spec/audit-log.md, Pruning). Whenever a process ends in it, archive and
-// log can be read, and the next call goes on.
+// log can be read, and the next call goes on. Of several processes one prunes.
 func (a *Archive) Prune(ctx context.Context, db Store, origin string, o PruneOptions) (r Pruned, err error) {
 	r = Pruned{Log: origin, Findings: []audit.Finding{}}
 	defer func() {
@@ -57,6 +57,11 @@ func (a *Archive) Prune(ctx context.Context, db Store, origin string, o PruneOpt
 			err = fmt.Errorf("prune %s: %w", origin, err)
 		}
 	}()
+	release, err := a.place.hold(ctx)
+	if err != nil {
+		return r, err
+	}
+	defer func() { err = errors.Join(err, release()) }()
 	if err := db.FinishPruning(ctx, origin); err != nil {
 		return r, err
 	}
@@ -99,6 +104,9 @@ func (a *Archive) Prune(ctx context.Context, db Store, origin string, o PruneOpt
 	}
 	err = o.Record(ctx, origin, p.Detail(), func(ctx context.Context, e audit.Sealed) error { return db.RecordPruning(ctx, p, note, e) })
 	if err != nil {
+		if now, _, lerr := db.PruneLimit(ctx, origin, to); lerr == nil && now != from {
+			return r, db.FinishPruning(ctx, origin) // another process was faster
+		}
 		return r, err
 	}
 	r.From, r.To, r.Archive = from, to, p.Archive

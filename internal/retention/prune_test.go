@@ -288,6 +288,23 @@ func TestNothingUndeliveredIsPruned(t *testing.T) {
 	}
 }
 
+// overtaken is a store whose log another process prunes at the last moment.
+type overtaken struct{ *memStore }
+
+func (o overtaken) RecordPruning(ctx context.Context, p audit.Pruning, note []byte, e audit.Sealed) error {
+	return errors.Join(o.memStore.RecordPruning(ctx, p, note, e), errors.New("these entries of the log must stay"))
+}
+
+func TestWhatAnotherProcessPrunesIsPruned(t *testing.T) {
+	t.Parallel()
+	m, place := newMemStore(t, 1200), retention.Folder(filepath.Join(t.TempDir(), "a"))
+	a := m.archive(place, hours(15))
+	if r, err := a.Prune(t.Context(), overtaken{m}, vaultLog, m.options(hours(15))); err != nil || r.To != 0 || m.first() != 900 {
+		t.Errorf("%+v, %v; the log begins at %d", r, err, m.first())
+	}
+	m.intact(place)
+}
+
 // TestPrunedLogGoesOnInItsArchiveOnly: another archive would have a hole.
 func TestPrunedLogGoesOnInItsArchiveOnly(t *testing.T) {
 	t.Parallel()
