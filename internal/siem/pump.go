@@ -443,6 +443,7 @@ func (p *pump) send(ctx context.Context, b Batch, arrived *int) error {
 		// One of them is at fault, or there are too many: halves tell.
 		half, rest := b, b
 		half.Events, rest.Events = b.Events[:len(b.Events)/2], b.Events[len(b.Events)/2:]
+		half.Part, rest.Part = 2*max(b.Part, 1), 2*max(b.Part, 1)+1
 		if err := p.send(ctx, half, arrived); err != nil {
 			return err
 		}

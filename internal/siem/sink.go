@@ -15,7 +15,10 @@ type Batch struct {
 	// Planned.
 	First, End int64
 	File       int64 // of the spool, if Origin is ""
-	Events     []*Event
+	// Part tells the parts from each other in which a batch is sent of which an event
+	// was rejected; 0 is the whole batch. They are the same when it is sent again.
+	Part   int
+	Events []*Event
 }
 
 // Sink is a receiver. One goroutine uses it at a time.

@@ -113,10 +113,14 @@ func (s *S3) Send(ctx context.Context, b Batch) (int, error) {
 // node's own. The day is for people and lifecycle rules.
 func (s *S3) name(b *Batch) string {
 	day := b.Events[0].Time.UTC().Format("2006/01/02")
-	if b.Origin == "" {
-		return fmt.Sprintf("events/%s/%s/%08d-%012d-%012d.ndjson.gz", code(s.encoder.Host), day, b.File, b.First, b.End)
+	part := ""
+	if b.Part > 0 {
+		part = fmt.Sprintf("-part%d", b.Part)
 	}
-	return fmt.Sprintf("%s/%s/%020d-%020d.ndjson.gz", b.Origin, day, b.First, b.End-1)
+	if b.Origin == "" {
+		return fmt.Sprintf("events/%s/%s/%08d-%012d-%012d%s.ndjson.gz", code(s.encoder.Host), day, b.File, b.First, b.End, part)
+	}
+	return fmt.Sprintf("%s/%s/%020d-%020d%s.ndjson.gz", b.Origin, day, b.First, b.End-1, part)
 }
 
 // Close implements Sink.

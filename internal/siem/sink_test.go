@@ -14,13 +14,16 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"io"
+	"maps"
 	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -574,6 +577,56 @@ func TestS3PutsTheSameBatchUnderTheSameName(t *testing.T) {
 	wantIDs(t, log.origin, 17, all)
 	if len(b.objects) != 2 {
 		t.Errorf("%d objects", len(b.objects))
+	}
+}
+
+// TestS3KeepsAllButWhatCannotBeWritten: the parts of a batch in which one event cannot
+// be written do not replace each other.
+func TestS3KeepsAllButWhatCannotBeWritten(t *testing.T) {
+	t.Setenv("AWS_ACCESS_KEY_ID", "test")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "test")
+	t.Setenv("AWS_EC2_METADATA_DISABLED", "true")
+	b, o := newBucket(t)
+	s, err := NewS3(t.Context(), o, encoder(FormatNDJSON))
+	if err != nil {
+		t.Fatal(err)
+	}
+	do, _, _ := options(t, t.TempDir(), nil, Receiver{Name: "archive", Sink: s, Filter: FilterAlerts})
+	d := mustOpen(t, do)
+	defer d.Close()
+	var want []string
+	for i := range 7 {
+		a := testAlert("")
+		a.ID = fmt.Sprint("a-", i)
+		ev := AlertEvent(a)
+		if i == 2 {
+			ev.Alert.Reason = strings.Repeat("x", 2*MaxMessage) // as no release of ours hands over
+		} else {
+			want = append(want, ev.ID)
+		}
+		if err := d.Spool().Append(ev); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := d.drainOnce(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for name := range b.objects {
+		z, err := gzip.NewReader(bytes.NewReader(decodeChunks(b.objects[name], b.headers[name])))
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		text, err := io.ReadAll(z)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, idsIn(t, text)...)
+	}
+	got = slices.DeleteFunc(got, func(id string) bool { return !strings.HasPrefix(id, "alert/") }) // that one is parked is told too
+	slices.Sort(got)
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q; objects %q", got, want, slices.Collect(maps.Keys(b.objects)))
 	}
 }
 
