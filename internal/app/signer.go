@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -90,18 +91,21 @@ func openKMSSigner(ctx context.Context, cfg config.Config, o Options) (s *audit.
 	return s, k.client.Close, nil
 }
 
-// recordVerifier writes the public key of a key that was used for the first time.
+// recordVerifier writes the public key of a key that was used for the first time, unless
+// another process has just written the same.
 func recordVerifier(path, verifier string, log *slog.Logger) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644) //nolint:gosec // it is public
+	err := createWhole(path, []byte(verifier+"\n"), 0o644)
+	if errors.Is(err, fs.ErrExist) {
+		if there, rerr := os.ReadFile(path); rerr != nil || strings.TrimSpace(string(there)) != verifier {
+			return errors.Join(err, rerr)
+		}
+		return nil
+	}
 	if err != nil {
 		return err
-	}
-	_, err = f.WriteString(verifier + "\n")
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return errors.Join(err, os.Remove(path)) // half a key would be none
 	}
 	log.Info("audit signing key in KMS recorded: give the public one to whoever verifies the log",
 		slog.String("file", path), slog.String("verifier", verifier))

@@ -295,3 +295,28 @@ func TestSigningKeyInKMSIsRefused(t *testing.T) {
 		}
 	}
 }
+
+// TestSigningKeyInKMSIsRecordedByManyAtOnce: of processes that use a key for the first
+// time at the same moment each finds it recorded, whole, and another key is refused.
+func TestSigningKeyInKMSIsRecordedByManyAtOnce(t *testing.T) {
+	t.Parallel()
+	const key = "cardea/vault-1+00000000+AQAB"
+	for range 20 {
+		path := filepath.Join(t.TempDir(), "keys", "audit-kms.pub")
+		var g sync.WaitGroup
+		for range 4 {
+			g.Go(func() {
+				if err := recordVerifier(path, key, slog.New(slog.DiscardHandler)); err != nil {
+					t.Error(err)
+				}
+				if b, err := os.ReadFile(path); err != nil || string(b) != key+"\n" {
+					t.Errorf("recorded is %q, %v", b, err)
+				}
+			})
+		}
+		g.Wait()
+		if err := recordVerifier(path, "cardea/vault-1+00000001+AQAB", slog.New(slog.DiscardHandler)); !errors.Is(err, os.ErrExist) {
+			t.Errorf("another key: %v", err)
+		}
+	}
+}
