@@ -57,25 +57,30 @@ var errAborted = errors.New("operation was aborted")
 // do runs an operation: it checks the request, lets act ask for permission and
 // act, and sees to it that exactly one entry is durable before it returns. If the
 // entry cannot be written the operation fails, whatever act did, and its caller
-// must release nothing. An operation that met another's change begins anew: act may
-// run more than once.
+// must release nothing. An operation that met another's change begins anew, when it
+// is its turn: act may run more than once.
 func (s *Service) do(ctx context.Context, who Caller, op *Operation, in input, act func(*call) error) error {
-	for tries := 1; ; tries++ {
-		err := s.try(ctx, who, op, in, act, tries == maxTries)
-		if !errors.Is(err, errStale) {
-			return err
-		}
+	on, err := s.try(ctx, who, op, in, act, false)
+	if !errors.Is(err, errStale) {
+		return err
 	}
+	defer s.anew.take(on)()
+	for tries := 2; errors.Is(err, errStale); tries++ {
+		_, err = s.try(ctx, who, op, in, act, tries == maxTries)
+	}
+	return err
 }
 
-// maxTries is how often an operation is begun because others change its key.
-const maxTries = 5
+// maxTries is how often an operation is begun because others change its key. Each
+// try that fails is a change of another's that was made.
+const maxTries = 20
 
 // errStale says that what an operation was decided on has changed since. It is
 // never recorded, but for the last try.
 var errStale = errors.New("the key was changed at the same time")
 
-func (s *Service) try(ctx context.Context, who Caller, op *Operation, in input, act func(*call) error, last bool) (err error) {
+// try is one try of do. on is the resource that it is about, as far as it got to it.
+func (s *Service) try(ctx context.Context, who Caller, op *Operation, in input, act func(*call) error, last bool) (on string, err error) {
 	c := s.begin(who, op)
 	err = errAborted
 	defer c.end()
@@ -86,20 +91,21 @@ func (s *Service) try(ctx context.Context, who Caller, op *Operation, in input, 
 		}
 	}()
 	err = c.run(in, act)
+	on = c.entry.Resource.Key
 	if c.recorded || errors.Is(err, errStale) && !last {
-		return err
+		return on, err
 	}
 	if errors.Is(err, errStale) {
 		err = refuse(CodeConflict, "Other requests keep changing the resource at the same time. Try again.")
 	}
 	c.outcome(err)
 	if aerr := c.append(ctx); aerr != nil {
-		return aerr
+		return on, aerr
 	}
 	if err == nil && op.Uses {
 		s.usage.add(c)
 	}
-	return err
+	return on, err
 }
 
 func (c *call) run(in input, act func(*call) error) error {

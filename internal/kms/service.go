@@ -3,6 +3,7 @@ package kms
 import (
 	"context"
 	"errors"
+	"hash/maphash"
 	"log/slog"
 	"slices"
 	"sync"
@@ -68,6 +69,7 @@ type Service struct {
 	connected connections
 	interval  time.Duration
 	postponed postponements
+	anew      turns
 	making    keyMaking
 	dual      DualControl
 }
@@ -83,7 +85,7 @@ func New(o Options) (*Service, error) {
 	s := &Service{
 		dual: o.DualControl, uniqueID: o.PrincipalID,
 		node: o.Node, store: o.Store, soft: o.Soft, secrets: o.Secrets, keyStores: o.KeyStores, accounts: o.Accounts, principal: o.Principal,
-		regions: slices.Clone(o.Regions), now: o.Now, log: o.Logger, limits: o.Limits,
+		regions: slices.Clone(o.Regions), now: o.Now, log: o.Logger, limits: o.Limits, anew: turns{seed: maphash.MakeSeed()},
 	}
 	if s.now == nil {
 		s.now = time.Now //nolint:forbidigo // the default of the injected clock
