@@ -15,6 +15,7 @@ import (
 
 	"cardea/internal/collect"
 	"cardea/internal/detect"
+	"cardea/internal/disk"
 	"cardea/internal/httpd"
 	"cardea/internal/iam"
 	"cardea/internal/vault"
@@ -47,6 +48,23 @@ func (d *Detection) run(ctx context.Context, w *watched) {
 	}
 }
 
+// ErrWatched says that another process has the folder of a detection's state.
+var ErrWatched = errors.New("another process keeps what it learns there")
+
+// LockDetection makes the folder of a detection's state and takes it for this process: two
+// that write down there what they learned and how far they read would undo each other's.
+// The error is an ErrWatched if another has it.
+func LockDetection(state string) (*disk.Lock, error) {
+	if err := os.MkdirAll(state, 0o700); err != nil {
+		return nil, err
+	}
+	lock, err := disk.TryLock(filepath.Join(state, ".lock"))
+	if errors.Is(err, disk.ErrHeld) {
+		err = fmt.Errorf("%s: %w", state, ErrWatched)
+	}
+	return lock, err
+}
+
 func (d *Detection) raise(ctx context.Context, t watch.Trouble) {
 	if d.alarm != nil {
 		d.alarm.Raise(ctx, t)
@@ -57,9 +75,11 @@ func (d *Detection) raise(ctx context.Context, t watch.Trouble) {
 
 func (d *Detection) watch(ctx context.Context, w *watched) (err error) {
 	state := filepath.Join(d.cfg.StateDir, w.name)
-	if err := os.MkdirAll(state, 0o700); err != nil {
+	lock, err := LockDetection(state)
+	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, lock.Release()) }()
 	sources, err := w.open(ctx, state)
 	if err != nil {
 		return err

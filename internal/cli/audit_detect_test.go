@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"cardea/internal/app"
 	"cardea/internal/detect"
 	"cardea/internal/detect/traffic"
 )
@@ -247,5 +248,25 @@ func TestConfigCheckReadsWhatDetectionGoesBy(t *testing.T) {
 		if err := os.Rename(good+".good", good); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+func TestWatchLeavesTheStateOfAnotherAlone(t *testing.T) {
+	t.Parallel()
+	state := filepath.Join(t.TempDir(), "state")
+	lock, err := app.LockDetection(state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	watch := []string{"audit", "watch", "--from", t.TempDir(), "--state", state, "--once"}
+	code, _, stderr := run(t, Process{Now: time.Now}, watch...)
+	if want := "--state: " + state + ": another process keeps what it learns there"; code == 0 || !strings.Contains(stderr, want) || !strings.Contains(stderr, "give this one a folder of its own") {
+		t.Errorf("exit status %d, stderr %s", code, stderr)
+	}
+	if err := lock.Release(); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, stderr := run(t, Process{Now: time.Now}, watch...); code != 0 {
+		t.Errorf("afterwards: exit status %d, stderr %s", code, stderr)
 	}
 }

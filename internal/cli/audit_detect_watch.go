@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -52,9 +51,14 @@ func (c auditWatchCommand) Run(ctx context.Context, p *Process) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(c.State, 0o700); err != nil {
+	lock, err := app.LockDetection(c.State)
+	if errors.Is(err, app.ErrWatched) {
+		return hinted(fmt.Errorf("--state: %w", err), "give this one a folder of its own")
+	}
+	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, lock.Release()) }()
 	w := watch.Options{
 		Name: "watch", Detect: o, State: filepath.Join(c.State, "detection.state"), Changes: app.ChangesFile(c.Changes),
 		StallAfter: c.Stall, SilentAfter: c.Silent, Now: p.Now, Logger: slog.New(slog.NewTextHandler(p.Stderr, nil)),
