@@ -118,6 +118,8 @@ func mergeUses(ctx context.Context, s session, us []kms.Usage, docs [][]byte) er
 		}
 		return nil
 	}
+	// The keys are locked first: one that another node is deleting is waited for, and
+	// then is gone, where the constraint of kms_usage would refuse all of them.
 	var accounts, regions, ids []string
 	var ats []int64
 	for _, u := range us {
@@ -125,7 +127,7 @@ func mergeUses(ctx context.Context, s session, us []kms.Usage, docs [][]byte) er
 	}
 	_, err := s.exec(ctx, `INSERT INTO kms_usage (key_row, used_at, doc)
 		SELECT k.id, u.used_at, u.doc FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bytea[]) AS u (account, region, key_id, used_at, doc)
-		JOIN kms_key k ON k.account = u.account AND k.region = u.region AND k.key_id = u.key_id`+later, accounts, regions, ids, ats, docs)
+		JOIN kms_key k ON k.account = u.account AND k.region = u.region AND k.key_id = u.key_id FOR KEY SHARE OF k`+later, accounts, regions, ids, ats, docs)
 	return err
 }
 

@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"database/sql"
 	"errors"
 	"fmt"
 	"strings"
@@ -149,5 +150,49 @@ func TestUpdateOnAFullDiskLeavesNothing(t *testing.T) {
 	}
 	if rep := storetest.Verify(t, s); rep.Logs[0].Entries != int64(len(stored)+1) {
 		t.Errorf("%d entries for %d keys and one more", rep.Logs[0].Entries, len(stored))
+	}
+}
+
+// TestLastUsesAreWrittenWhileAKeyIsBeingDeleted by another node: those of other keys
+// stay, and that of the key goes with it.
+func TestLastUsesAreWrittenWhileAKeyIsBeingDeleted(t *testing.T) {
+	t.Parallel()
+	url := storetest.Postgres(t)
+	deleter, user := store.NewKeyService(storetest.Open(t, url)), store.NewKeyService(storetest.Open(t, url, storetest.OnNode("other")))
+	db, err := sql.Open("pgx", url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	for range 3 { // from the second time on all statements are prepared
+		gone, stays := storetest.Key(), storetest.Key()
+		storetest.PutKey(t, user, gone, stays)
+		wrote := make(chan error, 1)
+		err := deleter.Update(t.Context(), func(tx kms.Tx) error {
+			if err := tx.DeleteKey(t.Context(), gone.KeyRef); err != nil {
+				return err
+			}
+			go func() {
+				wrote <- user.PutUsage(t.Context(), []kms.Usage{{Key: gone.KeyRef, At: time.Unix(1, 0)}, {Key: stays.KeyRef, At: time.Unix(1, 0)}})
+			}()
+			for waiting := 0; waiting == 0 && len(wrote) == 0; { // for the lock that this transaction has
+				err := db.QueryRowContext(t.Context(), `SELECT count(*) FROM pg_stat_activity
+					WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%kms_usage%'`).Scan(&waiting)
+				if err != nil {
+					return err
+				}
+			}
+			tx.Append(storetest.Entry(t, "delete"))
+			return nil
+		})
+		if err := errors.Join(err, <-wrote); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := user.Usage(t.Context(), gone.KeyRef); !errors.Is(err, kms.ErrNoRow) {
+			t.Errorf("the deleted key's: %v", err)
+		}
+		if _, err := user.Usage(t.Context(), stays.KeyRef); err != nil {
+			t.Errorf("the other key's: %v", err)
+		}
 	}
 }
