@@ -219,14 +219,20 @@ func (c *Cloud) queue(w http.ResponseWriter, r *http.Request, operation string) 
 	out := map[string]any{}
 	var list []map[string]any
 	for _, m := range c.messages {
+		receipt := fmt.Sprint(m.id, "/", m.received)
 		switch {
-		case operation == "DeleteMessage" && m.id == in.ReceiptHandle:
+		case operation == "DeleteMessage" && strings.HasPrefix(in.ReceiptHandle, m.id+"/"):
+			if !m.hidden || receipt != in.ReceiptHandle { // as queues of type FIFO say it
+				w.WriteHeader(http.StatusBadRequest)
+				out["__type"], out["message"] = "InvalidParameterValue", "Value "+in.ReceiptHandle+" for parameter ReceiptHandle is invalid. Reason: The receipt handle has expired."
+				continue
+			}
 			m.deleted = true
 		case operation == "ReceiveMessage" && !m.hidden && !m.deleted && len(list) < 2:
 			m.hidden = true
 			m.received++
 			list = append(list, map[string]any{
-				"MessageId": m.id, "ReceiptHandle": m.id, "Body": m.body, "Attributes": map[string]string{"ApproximateReceiveCount": strconv.Itoa(m.received)},
+				"MessageId": m.id, "ReceiptHandle": fmt.Sprint(m.id, "/", m.received), "Body": m.body, "Attributes": map[string]string{"ApproximateReceiveCount": strconv.Itoa(m.received)},
 			})
 		}
 	}

@@ -114,6 +114,33 @@ func TestMessageIsDeletedOnlyAfterItsEventsAreAcknowledged(t *testing.T) {
 	}
 }
 
+// TestMessageThatCameAgainIsDeletedThen: what took too long to acknowledge is in the queue
+// again, under another receipt, and the old one holds up nothing.
+func TestMessageThatCameAgainIsDeletedThen(t *testing.T) {
+	t.Parallel()
+	c := awstest.NewCloud(t)
+	c.Put("a.gz", gz(lines(0, 3)))
+	c.Put("b.gz", gz(lines(3, 5)))
+	p := newQueuePlace(t, awsAt(c.URL), c.URL+"/queue")
+	p.begin(t)
+	c.Send(notice("a.gz"))
+	b, err := p.src.Next(t.Context())
+	ok(t, err)
+	if len(b.Events) != 3 {
+		t.Fatalf("%d events", len(b.Events))
+	}
+	c.Timeout()
+	ok(t, b.Ack(t.Context()))
+	if c.Left() != 1 {
+		t.Fatal("deleted by a receipt that had expired")
+	}
+	c.Send(notice("b.gz"))
+	equal(t, p.all(t), wantIDs(3, 5), "afterwards")
+	if n := c.Left(); n > 0 {
+		t.Errorf("%d messages are left", n)
+	}
+}
+
 func TestMessagesThatCannotBeReadStayAndAreFindings(t *testing.T) {
 	t.Parallel()
 	c := awstest.NewCloud(t)

@@ -247,12 +247,26 @@ func (q *Queue) findings() {
 	q.set(func(s *Status) { s.Findings = list })
 }
 
+// receiptOver reports whether a receipt is none any more: acknowledging took longer than
+// the message was kept from others. It is in the queue again, comes again, and is
+// deleted by the receipt that it has then.
+func receiptOver(err error) bool {
+	if _, ok := errors.AsType[*types.ReceiptHandleIsInvalid](err); ok {
+		return true
+	}
+	var answer interface {
+		ErrorCode() string
+		ErrorMessage() string
+	}
+	return errors.As(err, &answer) && answer.ErrorCode() == "InvalidParameterValue" && strings.Contains(answer.ErrorMessage(), "ReceiptHandle")
+}
+
 // acked deletes the messages of the batches up to a number.
 func (q *Queue) acked(ctx context.Context, number int) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for len(q.deletes) > 0 && q.deletes[0].number <= number {
-		if _, err := q.sqs.DeleteMessage(ctx, &sqs.DeleteMessageInput{QueueUrl: &q.o.URL, ReceiptHandle: q.deletes[0].receipt}); err != nil {
+		if _, err := q.sqs.DeleteMessage(ctx, &sqs.DeleteMessageInput{QueueUrl: &q.o.URL, ReceiptHandle: q.deletes[0].receipt}); err != nil && !receiptOver(err) {
 			return fmt.Errorf("delete from %s: %w", q.o.URL, err)
 		}
 		q.deletes = q.deletes[1:]
