@@ -17,6 +17,7 @@ func (s *Service) GetKeyLastUsage(ctx context.Context, who Caller, in *GetKeyLas
 		if err != nil {
 			return err
 		}
+		own, used := s.usage.of(k.KeyRef) // before the store is asked: it may be written in between
 		last, err := s.store.Usage(ctx, k.KeyRef)
 		if err != nil && !errors.Is(err, ErrNoRow) {
 			return broken(CodeInternal, "The key's last use could not be read.", err)
@@ -24,7 +25,7 @@ func (s *Service) GetKeyLastUsage(ctx context.Context, who Caller, in *GetKeyLas
 		if err != nil {
 			last = nil
 		}
-		if own, used := s.usage.of(k.KeyRef); used && (last == nil || !own.At.Before(last.At)) {
+		if used && (last == nil || !own.At.Before(last.At)) {
 			last = &own
 		}
 		// Uses are recorded from a key's creation on. An unused key has an empty object.

@@ -1,7 +1,9 @@
 package kms_test
 
 import (
+	"context"
 	"errors"
+	"sync"
 	"testing"
 	"time"
 
@@ -114,6 +116,50 @@ func TestLastUsageSurvivesAClose(t *testing.T) {
 	}
 	if u := lastUsage(t, f, k); u.CloudTrailEventID != event {
 		t.Errorf("after a change of the key: %+v", u)
+	}
+}
+
+// usageStore does something while last uses are being written or read.
+type usageStore struct {
+	*kmstest.Store
+	writing, read func()
+}
+
+func (s *usageStore) PutUsage(ctx context.Context, us []kms.Usage) error {
+	s.writing()
+	return s.Store.PutUsage(ctx, us)
+}
+
+func (s *usageStore) Usage(ctx context.Context, ref kms.KeyRef) (*kms.Usage, error) {
+	u, err := s.Store.Usage(ctx, ref)
+	s.read()
+	return u, err
+}
+
+// TestLastUsageIsKnownWhileItBecomesDurable asks while it is being written, and has it
+// written while it is being asked for.
+func TestLastUsageIsKnownWhileItBecomesDurable(t *testing.T) {
+	t.Parallel()
+	store := &usageStore{writing: func() {}, read: func() {}}
+	f := kmstest.New(t, func(o *kms.Options) {
+		store.Store = o.Store.(*kmstest.Store)
+		o.Store = store
+	})
+	k := f.Key(t, keyspec.SymmetricDefault)
+	encrypt(t, f, k.ID, "x", nil)
+	store.writing = func() {
+		if u := lastUsage(t, f, k); u.Operation != "Encrypt" {
+			t.Errorf("while it is written: %+v", u)
+		}
+	}
+	ok(t, f.Close(t.Context())) // writes it
+	store.writing = func() {}
+	f.Clock.Advance(time.Hour)
+	blob := encrypt(t, f, k.ID, "x", nil)
+	must(f.Decrypt(t.Context(), kmstest.Admin(t), &kms.DecryptInput{CiphertextBlob: blob}))(t)
+	store.read = sync.OnceFunc(func() { ok(t, f.Close(t.Context())) })
+	if u := lastUsage(t, f, k); u.Operation != "Decrypt" {
+		t.Errorf("written while it is read: %+v", u)
 	}
 }
 

@@ -16,6 +16,7 @@ type usageBook struct {
 	mu      sync.Mutex
 	noted   map[KeyRef]*live // keys that have a use noted on them
 	settled map[KeyRef]Usage // uses of live keys that were replaced, or that could not be written
+	writing map[KeyRef]Usage // uses that are becoming durable at this moment
 }
 
 // lastUse is the last use of a live key that is not taken from it yet.
@@ -57,11 +58,13 @@ func (b *usageBook) settle(u *Usage) {
 	b.settled[u.Key] = *u
 }
 
-// of is what the book has of a key.
+// of is what the book has of a key. What it does not have any more is in the store.
 func (b *usageBook) of(ref KeyRef) (u Usage, found bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	u, found = b.settled[ref]
+	if u, found = b.settled[ref]; !found {
+		u, found = b.writing[ref]
+	}
 	if k := b.noted[ref]; k != nil {
 		if now := k.lastUse.Load(); now != nil && (!found || !now.At.Before(u.At)) {
 			return *now, true
@@ -70,7 +73,7 @@ func (b *usageBook) of(ref KeyRef) (u Usage, found bool) {
 	return u, found
 }
 
-// take empties the book.
+// take empties the book but for what is being written, until written.
 func (b *usageBook) take() []Usage {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -81,23 +84,31 @@ func (b *usageBook) take() []Usage {
 	for _, u := range b.settled {
 		us = append(us, u)
 	}
-	b.noted, b.settled = nil, nil
+	b.noted, b.settled, b.writing = nil, nil, b.settled
 	return us
 }
 
-// flush makes the book durable; on an error what was in it is put back.
+// written ends what take has begun; what could not be written is put back.
+func (b *usageBook) written(us []Usage, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.writing = nil
+	if err == nil {
+		return
+	}
+	for i := range us {
+		b.settle(&us[i])
+	}
+}
+
+// flush makes the book durable; on an error what was in it is put back. There is one
+// at a time.
 func (b *usageBook) flush(ctx context.Context, store Store) error {
 	us := b.take()
 	if len(us) == 0 {
 		return nil
 	}
 	err := store.PutUsage(ctx, us)
-	if err != nil {
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		for i := range us {
-			b.settle(&us[i])
-		}
-	}
+	b.written(us, err)
 	return err
 }
