@@ -53,6 +53,11 @@ func (c serveCommand) Run(ctx context.Context, p *Process) error {
 	if err != nil {
 		return err
 	}
+	// From here on, since a SIGHUP that nobody waits for ends the process: whoever
+	// reloads a node that has yet to come up means the same.
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
 	a, err := app.New(ctx, cfg, app.Options{Logger: log, Now: p.Now, Version: version})
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
@@ -62,7 +67,7 @@ func (c serveCommand) Run(ctx context.Context, p *Process) error {
 	case err != nil:
 		return explained(err)
 	}
-	go c.reload(ctx, p, a, cfg, log)
+	go c.reload(ctx, p, a, cfg, log, hup)
 	err = a.Run(ctx)
 	if cerr := a.Close(); err == nil {
 		err = cerr
@@ -70,11 +75,9 @@ func (c serveCommand) Run(ctx context.Context, p *Process) error {
 	return err
 }
 
-// reload takes up the configuration again at SIGHUP and when its files change.
-func (c serveCommand) reload(ctx context.Context, p *Process, a *app.App, cfg config.Config, log *slog.Logger) {
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP)
-	defer signal.Stop(hup)
+// reload takes up the configuration again at SIGHUP, which hup tells of, and when its
+// files change.
+func (c serveCommand) reload(ctx context.Context, p *Process, a *app.App, cfg config.Config, log *slog.Logger, hup <-chan os.Signal) {
 	asked := make(chan struct{})
 	go func() {
 		for {
