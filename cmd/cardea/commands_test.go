@@ -43,6 +43,7 @@ type server struct {
 	vault, ops     string         // addresses; vault is empty where none is served
 	keys           string         // address of the key service, likewise
 	stdout, stderr testlog.Buffer // read by the script while the process writes
+	told           [2]int         // how much of them was written before the last signal
 	exited         chan struct{}  // closed when err is set
 	err            error
 }
@@ -185,10 +186,13 @@ func cmdSignal(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: signal NAME SIGNAL")
 	}
-	ts.Check(named(ts, args[0]).cmd.Process.Signal(signalOf(ts, args[1])))
+	s := named(ts, args[0])
+	s.told = [2]int{len(s.stdout.String()), len(s.stderr.String())}
+	ts.Check(s.cmd.Process.Signal(signalOf(ts, args[1])))
 }
 
-// awaitlog NAME REGEXP: waits until the server has written a line that matches.
+// awaitlog NAME REGEXP: waits until the server has written a line that matches, after
+// the last signal that it was sent: what it did at an earlier one says nothing of this.
 func cmdAwaitLog(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: awaitlog NAME REGEXP")
@@ -196,7 +200,7 @@ func cmdAwaitLog(ts *testscript.TestScript, neg bool, args []string) {
 	re, err := regexp.Compile("(?m)" + args[1])
 	ts.Check(err)
 	s := named(ts, args[0])
-	ts.Check(s.await(func() bool { return re.MatchString(s.stdout.String() + s.stderr.String()) }))
+	ts.Check(s.await(func() bool { return re.MatchString(s.stdout.String()[s.told[0]:] + s.stderr.String()[s.told[1]:]) }))
 }
 
 // http STATUS METHOD URL [-H 'Name: value']... [-d BODY]: the answer, which must

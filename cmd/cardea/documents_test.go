@@ -206,13 +206,14 @@ func endOfDocument(t *testing.T, s *server) {
 var ports atomic.Int64
 
 // freeAddress is an address on loopback that nobody listens on. Its port is below
-// those that systems give to whoever wants any, so that other tests, which run
+// those that the system gives to whoever wants any, so that other tests, which run
 // meanwhile, do not get it before the document's server listens.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	const first, count = 20000, 12000
+	const count = 12000
+	first := max(2000, min(20000, anyPort(t)-count))
 	for range count {
-		address := fmt.Sprintf("127.0.0.1:%d", first+(int64(os.Getpid())*100+ports.Add(1))%count)
+		address := fmt.Sprintf("127.0.0.1:%d", first+int((int64(os.Getpid())*100+ports.Add(1))%count))
 		if l, err := net.Listen("tcp", address); err == nil {
 			l.Close()
 			return address
@@ -220,4 +221,18 @@ func freeAddress(t *testing.T) string {
 	}
 	t.Fatal("no port is free")
 	return ""
+}
+
+// anyPort is the lowest port that the system gives to whoever wants any: 32768 unless
+// it says otherwise.
+func anyPort(t *testing.T) (low int) {
+	t.Helper()
+	text, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range")
+	if err != nil {
+		return 32768
+	}
+	if _, err := fmt.Sscan(string(text), &low); err != nil {
+		t.Fatal(err)
+	}
+	return low
 }

@@ -67,9 +67,7 @@ insecure_master_key_without_custodians = true
 	cardea("cardea_node", "custodian", "rekey", "--tenant", "sealed", "--custodian", "alice", "--custodian", "carol", "--out-dir", filepath.Join(dir, "new"),
 		"--share-file", filepath.Join(dir, "out", "sealed-alice.handout"), "--share-file", filepath.Join(dir, "out", "sealed-bob.handout"))
 	s := &server{name: "node"}
-	if err := s.begin(dir, append(os.Environ(), "CARDEA__DATABASE__URL="+as("cardea_node")), "serve", "--config", config); err != nil {
-		t.Fatal(err)
-	}
+	start(t, s, dir, append(os.Environ(), "CARDEA__DATABASE__URL="+as("cardea_node")), "serve", "--config", config)
 	for _, c := range []struct{ path, body string }{
 		{"/cards/add", `{"merchant_id":"m","merchant_customer_id":"c","requestor_card_reference":"r","card":{"card_number":"4111111111111111"}}`},
 		{"/cards/retrieve", `{"merchant_id":"m","merchant_customer_id":"c","card_reference":"r"}`},
@@ -180,9 +178,7 @@ listen = "127.0.0.1:0"
 	cardea(node, "custodian", "rekey", config, "--tenant", "key-service", "--custodian", "alice", "--custodian", "carol", "--out-dir", "new",
 		"--share-file", "out/key-service-alice.handout", "--share-file", "out/key-service-bob.handout")
 	s := &server{name: "keys"}
-	if err := s.begin(dir, environ(node), "serve", config); err != nil {
-		t.Fatal(err)
-	}
+	start(t, s, dir, environ(node), "serve", config)
 	for _, name := range []string{"alice", "carol"} {
 		cardea(node, "custodian", "unlock", "--url", s.keys, "--tenant", "key-service", "--handout", "new/key-service-"+name+".handout")
 	}
@@ -246,6 +242,18 @@ listen = "127.0.0.1:0"
 		if err := try(t, as(node), forbidden); err == nil || !strings.Contains(err.Error(), "42501") { // insufficient_privilege
 			t.Errorf("the node's role may %q: %v", forbidden, err)
 		}
+	}
+}
+
+// start begins a server, which ends with the test.
+func start(t *testing.T, s *server, dir string, env []string, args ...string) {
+	t.Helper()
+	err := s.begin(dir, env, args...)
+	if s.cmd.Process != nil {
+		t.Cleanup(s.kill)
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -42,6 +42,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("KEYS_EXAMPLE", filepath.Join(deploy, "cardea-keys.example.toml"))
 			env.Setenv("TENANT", "x-tenant-id: acme")
 			env.Setenv("JSON", "content-type: application/json")
+			env.Setenv("YESTERDAY", time.Now().UTC().AddDate(0, 0, -1).Format(time.DateOnly))
 			env.Values[serversKey{}] = servers{}
 			return nil
 		},
