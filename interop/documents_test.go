@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -219,7 +220,12 @@ func copyScripts(t *testing.T, dir string) {
 	t.Helper()
 	for _, name := range []string{"envelope-encryption-example.py", "rotate-keys.sh"} {
 		text := must(os.ReadFile(filepath.Join("testdata", name)))(t)
-		if err := os.WriteFile(filepath.Join(dir, name), text, 0o700); err != nil {
+		// While it is open to be written, no other test may start a process, which would
+		// have it open too, and it could not be run: "text file busy".
+		syscall.ForkLock.RLock()
+		err := os.WriteFile(filepath.Join(dir, name), text, 0o700)
+		syscall.ForkLock.RUnlock()
+		if err != nil {
 			t.Fatal(err)
 		}
 	}
