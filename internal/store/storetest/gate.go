@@ -72,7 +72,7 @@ func (g *Gate) Queued(tb testing.TB) int {
 // AwaitQueued returns when n calls wait.
 func (g *Gate) AwaitQueued(tb testing.TB, n int) {
 	tb.Helper()
-	for deadline := time.Now().Add(10 * time.Second); g.Queued(tb) != n; {
+	for deadline := time.Now().Add(patience); g.Queued(tb) != n; {
 		if time.Now().After(deadline) {
 			tb.Fatalf("%d calls are queued, want %d", g.Queued(tb), n)
 		}
