@@ -80,6 +80,29 @@ func isID[T string | []byte](s T) bool {
 	return letters
 }
 
+// idAt reports whether an id of ours stands at b[i:], apart from other words and numbers:
+// a UUID of version 7 of the years 2004 to 2039, which begins with 01. Neighbouring whole
+// groups of digits in it begin with 01, 7, 8 or 9, as no card of a payment network does,
+// or behind one of its letters, where nobody writes a card number by accident. With a
+// digit before or behind it, a space between, it may be half of one, and is none.
+func idAt(b []byte, i int) bool {
+	if b[i] != '0' || len(b)-i < uuidLen || b[i+1] != '1' || !isUUIDv7(b[i:i+uuidLen]) {
+		return false
+	}
+	apart := func(next, beyond int) bool {
+		inside := func(at int) bool { return at >= 0 && at < len(b) }
+		switch {
+		case !inside(next):
+			return true
+		case b[next] == ' ':
+			return !inside(beyond) || classes[b[beyond]] != digit
+		}
+		c := b[next]
+		return c != '-' && c != '_' && classes[c] != digit && (c < 'a' || c > 'z') && (c < 'A' || c > 'Z')
+	}
+	return apart(i-1, i-2) && apart(i+uuidLen, i+uuidLen+1)
+}
+
 // group is a run of digits b[from:to]; joined says that one space or hyphen
 // separates it from the group before.
 type group struct {
@@ -127,6 +150,10 @@ func maskOnce(b []byte) bool {
 func digitGroups(b []byte) []group {
 	var groups []group
 	for i := 0; i < len(b); {
+		if idAt(b, i) {
+			i += uuidLen
+			continue
+		}
 		if classes[b[i]] != digit {
 			i++
 			continue

@@ -14,6 +14,9 @@ var testCards = []string{
 	"6011111111111117", "30569309025904", "3566002020360505", "4222222222222", "6304000000000000000",
 }
 
+// someID is an id of ours, with digits that satisfy the Luhn check.
+const someID = "019d0123-4567-7890-8125-ba9876543210"
+
 func TestCardNumbersNeverReachALine(t *testing.T) {
 	t.Parallel()
 	spaced := func(s, sep string) string {
@@ -29,6 +32,8 @@ func TestCardNumbersNeverReachALine(t *testing.T) {
 			"2026-11-22 " + card, card + " 12 27", "00" + card + "0000", // joined to other numbers, and inside a longer one
 			strings.Repeat("x", 250) + card, strings.Repeat("x", 240) + spaced(card, " "), // where the value is cut
 			strings.Repeat("x", 500) + card, "\n" + card + "\xff", card + card,
+			someID + " " + card, card + " " + someID, someID + card, card + "-" + someID, "approval/" + someID + ", " + spaced(card, "-"),
+			strings.Repeat("x", 470) + " " + someID + " " + card,
 		}
 		for j, form := range forms {
 			e := testEntry()
@@ -68,6 +73,20 @@ func TestMaskCards(t *testing.T) {
 		"019a9b3c-5d2e-7aaa-9a4b-ba9876543210": "019a9b3c-5d2e-7aaa-9a4b-ba9876543210",
 		"41111111-1111-1111-9a4b-000000000000": "41111111-1111-1111-9a4b-000000000000", // as a whole a UUID
 		"":                                     "",
+		// Ids of ours stand in a text. The digits of these satisfy Luhn.
+		"approval/019d0123-4567-7890-8125-ba9876543210, asked by bob": "approval/019d0123-4567-7890-8125-ba9876543210, asked by bob",
+		"request 019d0123-4567-7890-8125-ba9876543210 of two":         "request 019d0123-4567-7890-8125-ba9876543210 of two",
+		"019d0123-4567-7890-8125-ba9876543210;4111111111111111":       "019d0123-4567-7890-8125-ba9876543210;411111******1111",
+		"a 019d0123-4567-7890-8125-ba9876543210 4111111111111111":     "a 019d0123-45**-****-8125-ba9876543210 411111******1111", // it is not apart
+		"4111111111111111 019d0123-4567-7890-8125-ba9876543210":       "411111******1111 019d0123-45**-****-8125-ba9876543210",
+		"x019d0123-4567-7890-8125-ba9876543210":                       "x019d0123-45**-****-8125-ba9876543210",
+		"019d0123-4567-7890-8125-ba98765432101":                       "019d0123-45**-****-8125-ba98765432101", // a digit more
+		"id 019D0123-4567-7890-8125-BA9876543210":                     "id 019D0123-45**-****-8125-BA9876543210",
+		"id 119d0123-4567-7890-8125-ba9876543210":                     "id 119d0123-45**-****-8125-ba9876543210",   // of the year 9800
+		"id 41111111-1111-4111-1abc-000000000000 x":                   "id 41111111-1111-4111-1abc-000000000000 x", // fails Luhn
+		"id 41111111-1111-1111-9abc-000000000000 x":                   "id 411111**-****-1111-9abc-000000000000 x", // no version 7
+		"41111111-1111-1111 and 019d0123-4567-7890-8125-ba9876543210": "411111**-****-1111 and 019d0123-4567-7890-8125-ba9876543210",
+		"41111111 01234567-1111-7890-8125-ba9876543210 x":             "41111111 01234567-1111-7890-8125-ba9876543210 x",
 	} {
 		if got := maskCards(in); got != want {
 			t.Errorf("case of %d bytes: got %s, want %s", len(in), got, want)
@@ -86,6 +105,40 @@ func TestMaskCardsTwiceIsOnce(t *testing.T) {
 		}
 		if twice := maskCards(once); twice != once {
 			t.Fatalf("masked again: got %s, want %s", twice, once)
+		}
+	})
+}
+
+// TestIDsInATextHideNothingButThemselves: what is beside an id is masked as it would be
+// beside a word of the same length.
+func TestIDsInATextHideNothingButThemselves(t *testing.T) {
+	t.Parallel()
+	pieces := rapid.OneOf(
+		rapid.StringMatching(`[0-9]{1,20}`), rapid.StringMatching(`01[0-9]{6}-[0-9]{4}-7[0-9]{3}-8[0-9]{3}-[0-9]{12}`), rapid.StringMatching(`01[0-9a-f]{6}-[0-9]{4}-7[0-9]{3}-b[0-9]{3}-[0-9a-f]{12}`),
+		rapid.SampledFrom([]string{" ", " ", "-", "/", ", ", "x", ";", "é"}), rapid.SampledFrom(testCards),
+	)
+	rapid.Check(t, func(t *rapid.T) {
+		text := strings.Join(rapid.SliceOfN(pieces, 1, 12).Draw(t, "text"), "")
+		if idTail(text) < len(text) {
+			text += "."
+		}
+		words, ids := []byte(text), make([]bool, len(text))
+		for i := range text {
+			if idAt([]byte(text), i) {
+				copy(words[i:], strings.Repeat("x", uuidLen))
+				for at := range uuidLen {
+					ids[i+at] = true
+				}
+			}
+		}
+		got, want := maskCards(text), []byte(maskCards(string(words)))
+		for i := range want {
+			if ids[i] {
+				want[i] = text[i]
+			}
+		}
+		if got != string(want) || maskCards(got) != got {
+			t.Fatalf("got %s, want %s", got, want)
 		}
 	})
 }
