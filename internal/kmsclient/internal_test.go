@@ -1,9 +1,6 @@
 package kmsclient
 
 import (
-	"errors"
-	"io"
-	"strings"
 	"testing"
 	"time"
 )
@@ -86,23 +83,4 @@ func TestWhoServesAKey(t *testing.T) {
 	order(later.Add(time.Second), 0, true)
 	settle(0, 0, true, later, true)
 	order(later, 0, false)
-}
-
-// TestWhatWentOutIsWiped: the transport may read a body after the call has returned, so
-// it has one of its own, which goes when it is done with it.
-func TestWhatWentOutIsWiped(t *testing.T) {
-	t.Parallel()
-	text := []byte("to be encrypted")
-	o := newOutgoing(text)
-	own := o.text
-	clear(text)
-	if _, err := o.Read(make([]byte, 3)); err != nil || string(own) != "to be encrypted" {
-		t.Fatalf("%q, %v", own, err)
-	}
-	if err := o.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if n, err := o.Read(make([]byte, 3)); n != 0 || !errors.Is(err, io.EOF) || strings.Trim(string(own), "\x00") != "" {
-		t.Errorf("%d bytes are read, %v, and %q is left", n, err, own)
-	}
 }

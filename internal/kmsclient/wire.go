@@ -1,7 +1,6 @@
 package kmsclient
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -12,7 +11,6 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -108,7 +106,8 @@ func (w *wire) ask(ctx context.Context, op operation, q *question) (*answer, err
 	if err != nil {
 		return nil, &Error{kind: ErrInvalid, health: unknown, cause: errors.New("the request cannot be written as JSON: text that is not UTF-8")}
 	}
-	defer clear(body)
+	out := &outgoing{text: body}
+	defer out.end()
 	creds, err := w.credentials.Retrieve(ctx)
 	if err != nil {
 		return nil, err
@@ -119,8 +118,8 @@ func (w *wire) ask(ctx context.Context, op operation, q *question) (*answer, err
 		Header: http.Header{
 			"Content-Type": {"application/x-amz-json-1.1"}, "X-Amz-Target": {"TrentService." + op.name}, "User-Agent": {"cardea app/" + appID},
 		},
-		Body: newOutgoing(body), GetBody: func() (io.ReadCloser, error) { return newOutgoing(body), nil }, ContentLength: int64(len(body)),
-	}).WithContext(ctx)
+		Body: out.body(), GetBody: func() (io.ReadCloser, error) { return out.body(), nil }, ContentLength: int64(len(body)),
+	}).WithContext(out.watch(ctx))
 	for name, values := range w.headers {
 		r.Header[name] = values
 	}
@@ -230,34 +229,4 @@ func (w *wire) correct(code, date string, now time.Time) bool {
 	}
 	w.ahead.Store(int64(is))
 	return true
-}
-
-// outgoing is a body of its own, which is wiped when the transport is done with it:
-// that may be after the answer.
-type outgoing struct {
-	mu   sync.Mutex // Close may come while Read is under way
-	text []byte
-	read int
-}
-
-func newOutgoing(text []byte) *outgoing { return &outgoing{text: bytes.Clone(text)} }
-
-// Read implements io.Reader.
-func (o *outgoing) Read(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	n := copy(p, o.text[o.read:])
-	if o.read += n; o.read == len(o.text) {
-		return n, io.EOF
-	}
-	return n, nil
-}
-
-// Close implements io.Closer.
-func (o *outgoing) Close() error {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	clear(o.text)
-	o.text, o.read = nil, 0
-	return nil
 }
