@@ -139,7 +139,7 @@ func (a *Administrator) do(ctx context.Context, s *Step) error {
 			_, err = a.KMS.PutKeyPolicy(ctx, &awskms.PutKeyPolicyInput{KeyId: k, Policy: aws.String(string(policy))})
 		}
 	case StepAlias:
-		_, err = a.KMS.CreateAlias(ctx, &awskms.CreateAliasInput{AliasName: &s.After, TargetKeyId: k})
+		_, err = a.KMS.CreateAlias(ctx, &awskms.CreateAliasInput{AliasName: &s.After, TargetKeyId: k}, once)
 	case StepRotation:
 		if c.Rotation == 0 {
 			_, err = a.KMS.DisableKeyRotation(ctx, &awskms.DisableKeyRotationInput{KeyId: k})
@@ -149,7 +149,7 @@ func (a *Administrator) do(ctx context.Context, s *Step) error {
 	case StepReplicate:
 		var policy []byte
 		if policy, err = c.KeyPolicy(); err == nil {
-			_, err = a.KMS.ReplicateKey(ctx, &awskms.ReplicateKeyInput{KeyId: k, ReplicaRegion: &s.After, Policy: aws.String(string(policy)), Tags: kmsTags(c.tags()), Description: &c.Description})
+			_, err = a.KMS.ReplicateKey(ctx, &awskms.ReplicateKeyInput{KeyId: k, ReplicaRegion: &s.After, Policy: aws.String(string(policy)), Tags: kmsTags(c.tags()), Description: &c.Description}, once)
 		}
 	}
 	return err
@@ -171,7 +171,7 @@ func (a *Administrator) create(ctx context.Context, c *Class, tags map[string]st
 	if len(c.Replicas) > 0 {
 		in.MultiRegion = aws.Bool(true)
 	}
-	out, err := a.KMS.CreateKey(ctx, in)
+	out, err := a.KMS.CreateKey(ctx, in, once)
 	if err != nil {
 		return "", fmt.Errorf("%w: administrators and users must exist, and the caller must be one of the administrators or the account's root user", err)
 	}

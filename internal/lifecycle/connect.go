@@ -10,6 +10,7 @@ import (
 	"os"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/config"
 	awskms "github.com/aws/aws-sdk-go-v2/service/kms"
@@ -32,7 +33,8 @@ type Access struct {
 var ErrNoRegion = errors.New("no Region: name it by --region or AWS_REGION")
 
 // Connect makes a client. It calls nobody. Retries are the SDK's standard ones:
-// administration is rare, and each operation here may be repeated.
+// administration is rare, and each operation here may be repeated but those that are
+// sent with once.
 func Connect(ctx context.Context, a Access) (*awskms.Client, error) {
 	tlsConfig := &tls.Config{MinVersion: tls.VersionTLS12}
 	if a.CAFile != "" {
@@ -64,6 +66,15 @@ func Connect(ctx context.Context, a Access) (*awskms.Client, error) {
 			o.HTTPClient = telling{o.HTTPClient, a.Answered}
 		}
 	}), nil
+}
+
+// once has the SDK repeat a request only if it was turned away for being one too many.
+// Without it a key whose answer was lost would be made again, and material be rotated
+// again: that the same command is run again finds out what was done.
+func once(o *awskms.Options) {
+	o.Retryer = retry.NewStandard(func(s *retry.StandardOptions) {
+		s.Retryables = []retry.IsErrorRetryable{retry.RetryableErrorCode{Codes: retry.DefaultThrottleErrorCodes}}
+	})
 }
 
 // telling is a client that tells the ids of requests that were answered.

@@ -153,6 +153,9 @@ func Take(ctx context.Context, c *awskms.Client) (*Inventory, error) {
 				}
 				continue
 			}
+			if isCode(err, "NotFoundException") {
+				continue // destroyed since it was listed
+			}
 			if err != nil {
 				return nil, fmt.Errorf("tags of key %s: %w", *e.KeyId, err)
 			}
@@ -160,6 +163,9 @@ func Take(ctx context.Context, c *awskms.Client) (*Inventory, error) {
 				continue
 			}
 			k, err := Look(ctx, c, *e.KeyId)
+			if isCode(err, "NotFoundException") {
+				continue
+			}
 			if err != nil {
 				return nil, err
 			}
@@ -306,9 +312,15 @@ func SuccessorOf(ctx context.Context, c *awskms.Client, id string) (arn string, 
 		}
 		for _, e := range page.Keys {
 			tags, err := tagsOf(ctx, c, aws.ToString(e.KeyId))
-			if err == nil && tags[tagReplaces] == id {
+			if isCode(err, "AccessDeniedException") || isCode(err, "NotFoundException") {
+				continue // of somebody else, or destroyed since it was listed
+			}
+			if err != nil {
+				return "", fmt.Errorf("tags of key %s: %w", aws.ToString(e.KeyId), err)
+			}
+			if tags[tagReplaces] == id {
 				return aws.ToString(e.KeyArn), nil
-			} // a key whose tags may not be read is of somebody else
+			}
 		}
 	}
 	return "", nil

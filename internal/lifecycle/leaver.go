@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	awskms "github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 )
@@ -159,14 +160,14 @@ func (d *Departure) Depart(ctx context.Context, x *Leaver) error {
 		j := d.journal(x)
 		if len(k.Grants) > 0 {
 			if err := j.Do("revoke-grants "+k.Key, func() (string, error) {
-				return revokeGrants(ctx, c, k.Key, func(g *Grant) bool { return g.of(x.Principals) })
+				return revokeGrants(ctx, c, k.Key, func(g *Grant) bool { return g.of(x.names()) })
 			}); err != nil {
 				return err
 			}
 		}
 		if k.After != "" {
 			if err := j.Do("drop-from-policy "+k.Key, func() (string, error) {
-				return "it does not let him in any more", putPolicy(ctx, c, k.Key, k.After)
+				return dropFromPolicy(ctx, c, k, x.names())
 			}); err != nil {
 				return err
 			}
@@ -180,6 +181,28 @@ func (d *Departure) Depart(ctx context.Context, x *Leaver) error {
 		x.Finished = d.Now().UTC().Truncate(time.Second)
 	}
 	return d.Save(x)
+}
+
+// dropFromPolicy drops him from a key's policy as it is now: others may have changed it
+// since it was looked at, and what they took away is not given back.
+func dropFromPolicy(ctx context.Context, c *awskms.Client, k *LeaverKey, names []string) (string, error) {
+	now, err := c.GetKeyPolicy(ctx, &awskms.GetKeyPolicyInput{KeyId: &k.Key, PolicyName: aws.String("default")})
+	if isCode(err, "NotFoundException") {
+		return "the key is gone", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("policy of key %s: %w", k.Key, err)
+	}
+	after, _, err := without(aws.ToString(now.Policy), k.Key, names)
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("key %s: %w", k.Key, err)
+	case after == "":
+		return "it did not let him in any more", nil
+	case after != k.After:
+		return "it does not let him in any more; others had changed it since it was approved, and what they changed stays", putPolicy(ctx, c, k.Key, after)
+	}
+	return "it does not let him in any more", putPolicy(ctx, c, k.Key, after)
 }
 
 func (d *Departure) client(region string) (*awskms.Client, error) {

@@ -31,7 +31,6 @@ func (d *Departure) Find(ctx context.Context, principals []string) (*Leaver, err
 		Principals: principals, Started: d.Now().UTC().Truncate(time.Second), Identities: []Identity{}, Keys: []LeaverKey{}, Parts: []KeyPart{}, Rotations: []*Rotation{},
 		Touched: Touched{Principals: []Use{}, Operations: []Use{}, Tenants: []Use{}, Files: []string{}}, Steps: []DoneStep{}, Open: []string{},
 	}
-	names := slices.Clone(principals)
 	for _, arn := range principals {
 		for _, dir := range d.Directories {
 			i, err := dir.Identity(ctx, arn)
@@ -40,7 +39,6 @@ func (d *Departure) Find(ctx context.Context, principals []string) (*Leaver, err
 			}
 			if i != nil {
 				x.Identities = append(x.Identities, *i)
-				names = append(names, i.ID) // a policy shows one who was deleted by it
 			}
 		}
 	}
@@ -51,13 +49,22 @@ func (d *Departure) Find(ctx context.Context, principals []string) (*Leaver, err
 				return nil, fmt.Errorf("list keys: %w", err)
 			}
 			for _, e := range page.Keys {
-				if err := x.look(ctx, r, aws.ToString(e.KeyArn), names); err != nil {
+				if err := x.look(ctx, r, aws.ToString(e.KeyArn), x.names()); err != nil {
 					return nil, err
 				}
 			}
 		}
 	}
 	return x, nil
+}
+
+// names are what policies and grants may call him: one who was deleted is shown by id.
+func (x *Leaver) names() []string {
+	all := slices.Clone(x.Principals)
+	for _, i := range x.Identities {
+		all = append(all, i.ID)
+	}
+	return all
 }
 
 // look adds a key if it names one of the principals.
@@ -67,6 +74,9 @@ func (x *Leaver) look(ctx context.Context, r Region, key string, names []string)
 	if denied(err) {
 		x.Unread = append(x.Unread, key)
 		return nil
+	}
+	if isCode(err, "NotFoundException") {
+		return nil // destroyed since it was listed
 	}
 	if err != nil {
 		return fmt.Errorf("describe key %s: %w", key, err)

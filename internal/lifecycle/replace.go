@@ -102,7 +102,7 @@ func (r *Rotator) createSuccessor(ctx context.Context, k *Key, x *Rotation) (str
 	if r.XksKey != "" {
 		in.XksKeyId = &r.XksKey
 	}
-	out, err := r.KMS.CreateKey(ctx, in)
+	out, err := r.KMS.CreateKey(ctx, in, once)
 	if err != nil {
 		return "", err
 	}

@@ -215,7 +215,7 @@ func (r *Rotator) turn(ctx context.Context, k *Key, x *Rotation) (string, error)
 	if k.Material != x.Material || len(k.Rotations) > x.Turns || s.OnDemandRotationStartDate != nil {
 		return "was asked for before", nil
 	}
-	_, err = r.KMS.RotateKeyOnDemand(ctx, &awskms.RotateKeyOnDemandInput{KeyId: &k.ID})
+	_, err = r.KMS.RotateKeyOnDemand(ctx, &awskms.RotateKeyOnDemandInput{KeyId: &k.ID}, once)
 	return "asked for", err
 }
 
