@@ -98,7 +98,7 @@ func (encryptCommand) Help() string {
 		"  pg_dump cards | cardea encrypt --key-id alias/files --context table=cards --out cards.sql.encrypted\n" +
 		"  cardea encrypt --key-id arn:aws:kms:eu-central-1:111122223333:alias/files --key-id arn:aws:kms:eu-west-1:111122223333:alias/files --recursive --in exports --out exports.encrypted\n\n" +
 		"Files are messages of the AWS Encryption SDK, with key commitment: any AWS Encryption SDK opens them. " +
-		"They appear under their name when they are complete. Keys and credentials are AWS's; for a key service of your own give --endpoint-url."
+		"They appear under their name when they are complete. A file that somebody writes to meanwhile is refused. Keys and credentials are AWS's; for a key service of your own give --endpoint-url."
 }
 
 func (c encryptCommand) Run(ctx context.Context, p *Process) error {
@@ -130,6 +130,9 @@ func (c encryptCommand) Run(ctx context.Context, p *Process) error {
 		})
 		if err != nil {
 			return "", advised(err, false)
+		}
+		if err := in.unchanged(); err != nil {
+			return "", err
 		}
 		return fmt.Sprintf("%d bytes, under %s", n, strings.Join(h.KeyNames(), ", ")), nil
 	})
@@ -180,7 +183,8 @@ type input struct {
 	io.Reader
 	file *os.File
 	name string
-	size int64 // of a regular file, else 0
+	size int64       // of a regular file, else 0
+	info os.FileInfo // of when it was opened
 	bar  *progress
 }
 
@@ -210,11 +214,24 @@ func newInput(f *os.File, name string) (*input, error) {
 	if info.IsDir() {
 		return nil, usageError{fmt.Errorf("%s is a folder: give --recursive, and a folder as --out", name)}
 	}
-	in := &input{Reader: f, file: f, name: name}
+	in := &input{Reader: f, file: f, name: name, info: info}
 	if info.Mode().IsRegular() {
 		in.size = info.Size()
 	}
 	return in, nil
+}
+
+// unchanged returns an error if somebody wrote to a file while it was read: what was read
+// may be of two states of it. Who replaces a file by another of its name changes nothing.
+func (in *input) unchanged() error {
+	if !in.info.Mode().IsRegular() {
+		return nil
+	}
+	now, err := in.file.Stat()
+	if err == nil && (now.Size() != in.info.Size() || !now.ModTime().Equal(in.info.ModTime())) {
+		err = fmt.Errorf("%s was changed while it was read: run this again when nobody writes to it, or read a copy or a snapshot", in.name)
+	}
+	return err
 }
 
 func (in *input) close() error {

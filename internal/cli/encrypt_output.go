@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -17,7 +18,7 @@ type fileFlags struct {
 	In        string `default:"-" placeholder:"FILE" help:"What to read; standard input if not given, or -."`
 	Out       string `default:"-" placeholder:"FILE" help:"Where to write; standard output if not given, or -."`
 	Force     bool   `help:"Replace a file that exists."`
-	Recursive bool   `short:"r" help:"In is a folder: work on each file below it, into the folder that --out names. Files that are there already are left alone, so a second run goes on where the first ended."`
+	Recursive bool   `short:"r" help:"In is a folder: work on each file below it, into the folder that --out names. Files that are there already are left alone, so a second run goes on where the first ended; so are files that are removed meanwhile."`
 	Sync      bool   `help:"Wait until the disk has the file, as is always done for a file that replaces another."`
 }
 
@@ -121,7 +122,8 @@ func (o *fileOutput) commit() (err error) {
 	// A link fails if the name was taken meanwhile, a rename replaces it.
 	from, to := o.Name(), o.name
 	if o.nameless && o.force {
-		to = filepath.Join(filepath.Dir(o.name), fmt.Sprintf(".cardea-%d-%d.partial", os.Getpid(), o.Fd()))
+		// Not of the process id: in a container it is always the same.
+		to = filepath.Join(filepath.Dir(o.name), ".cardea-"+rand.Text()+".partial")
 	}
 	switch {
 	case o.nameless:
@@ -194,7 +196,13 @@ func (c fileFlags) each(ctx context.Context, p *Process, done string, rename fun
 			return err
 		}
 		c.Sync = true // a file that is there is taken for complete by the next run
-		if err := c.one(p, done, filepath.Join(c.In, name), target, work); err != nil {
+		from := filepath.Join(c.In, name)
+		err := c.one(p, done, from, target, work)
+		if _, gone := os.Lstat(from); errors.Is(err, fs.ErrNotExist) && errors.Is(gone, fs.ErrNotExist) || errors.Is(err, errExists) {
+			left++ // removed since the folder was looked at, or another run was first
+			continue
+		}
+		if err != nil {
 			return err
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestOutputHasItsNameOnlyWhenItIsComplete goes through both ways to make a file, the
@@ -104,6 +105,66 @@ func TestOutputIntoADevice(t *testing.T) {
 		}
 		if info, err := os.Stat(os.DevNull); err != nil || info.Mode()&os.ModeDevice == 0 {
 			t.Fatalf("%s is no device any more: %v", os.DevNull, err)
+		}
+	}
+}
+
+// Files come and go in a folder while it is worked on, and another run may work on it.
+func TestFolderThatChangesMeanwhile(t *testing.T) {
+	t.Parallel()
+	from, to := t.TempDir(), t.TempDir()
+	for _, name := range []string{"a", "b", "c", "d"} {
+		write(t, filepath.Join(from, name), []byte("text"))
+	}
+	var said strings.Builder
+	f := fileFlags{In: from, Out: to, Recursive: true}
+	err := f.each(t.Context(), &Process{Stdout: &said}, "copied", func(name string) (string, bool) { return name, true }, func(in *input, out sink) (string, error) {
+		switch filepath.Base(in.name) {
+		case "a":
+			if err := os.Remove(filepath.Join(from, "b")); err != nil {
+				return "", err
+			}
+		case "c":
+			write(t, filepath.Join(to, "c"), []byte("of another run"))
+		}
+		_, err := io.Copy(out, in)
+		return "text", err
+	})
+	if err != nil || !strings.HasSuffix(said.String(), "\n2 files copied, 2 left alone\n") {
+		t.Errorf("%v\n%s", err, &said)
+	}
+	only(t, to, "a", "c", "d")
+	same(t, filepath.Join(to, "c"), []byte("of another run"))
+}
+
+func TestFileThatIsWrittenToWhileItIsReadIsRefused(t *testing.T) {
+	t.Parallel()
+	name := write(t, filepath.Join(t.TempDir(), "f"), []byte("text"))
+	for what, change := range map[string]func() error{
+		"longer":   func() error { return os.WriteFile(name, []byte("text, and more"), 0o600) },
+		"as long":  func() error { return os.Chtimes(name, time.Time{}, time.Unix(1, 0)) },
+		"replaced": nil,
+	} {
+		in, err := openInput(&Process{}, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := in.unchanged(); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+		if change == nil {
+			if err := os.Rename(write(t, name+".new", []byte("another")), name); err != nil {
+				t.Fatal(err)
+			}
+		} else if err := change(); err != nil {
+			t.Fatal(err)
+		}
+		err = in.unchanged()
+		if (err != nil) != (change != nil) || err != nil && !strings.Contains(err.Error(), name+" was changed while it was read: run this again when nobody writes to it") {
+			t.Errorf("%s: %v", what, err)
+		}
+		if err := in.close(); err != nil {
+			t.Error(err)
 		}
 	}
 }

@@ -49,6 +49,11 @@ func (c keysRotateCommand) rotateKMS(ctx context.Context, p *Process) error {
 	if err != nil {
 		return fmt.Errorf("--key-id: %w", err)
 	}
+	held, err := workAloneOn(cfg, key)
+	if err != nil {
+		return err
+	}
+	defer held.release()
 	if key.Replaces != "" { // the alias may name the new key already: the rotation that is under way is meant
 		if key, err = c.underWay(ctx, k, cfg, key); err != nil {
 			return err

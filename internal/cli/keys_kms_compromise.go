@@ -16,6 +16,7 @@ import (
 
 	"cardea/internal/app"
 	"cardea/internal/approval"
+	"cardea/internal/config"
 	"cardea/internal/iam"
 	"cardea/internal/lifecycle"
 )
@@ -216,10 +217,11 @@ func (c keysCompromiseCommand) Run(ctx context.Context, p *Process) error {
 	if err != nil {
 		return err
 	}
-	r, x, err := c.begin(ctx, p)
+	r, x, held, err := c.begin(ctx, p)
 	if err != nil {
 		return err
 	}
+	defer held.release()
 	n := c.needed(x, policy)
 	if c.DryRun {
 		fmt.Fprintf(p.Stderr, "cardea: nothing was done; it needs approval: %s --reason %s\n", n.Command(), quoted(x.Reason))
@@ -276,13 +278,23 @@ func (c keysCompromiseCommand) sane() error {
 	return nil
 }
 
-// begin finds what the key touches, or reads how far the answer is.
-func (c *keysCompromiseCommand) begin(ctx context.Context, p *Process) (*lifecycle.Responder, *lifecycle.Compromise, error) {
+// begin finds what the key touches, or reads how far the answer is. Unless nothing is to
+// be done no other command works on the key until held is released.
+func (c *keysCompromiseCommand) begin(ctx context.Context, p *Process) (r *lifecycle.Responder, x *lifecycle.Compromise, held alone, err error) {
+	defer func() {
+		if err != nil {
+			held.release()
+		}
+	}()
+	cfg, err := installation(p, c.Config, c.DataDir)
+	if err != nil {
+		return nil, nil, nil, err
+	}
 	client, err := c.administer(ctx, c.KeyID)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
-	r := &lifecycle.Responder{
+	r = &lifecycle.Responder{
 		KMS: client, Now: p.Now, Files: openableFiles(c.Files),
 		In: func(region string) (*awskms.Client, error) {
 			other := c.keyAccess
@@ -292,35 +304,31 @@ func (c *keysCompromiseCommand) begin(ctx context.Context, p *Process) (*lifecyc
 	}
 	k, err := lifecycle.Look(ctx, client, c.KeyID)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
-	x, err := c.state(p, k)
-	if err != nil {
-		return nil, nil, err
+	if !c.DryRun {
+		if held, err = workAloneOn(cfg, k); err != nil {
+			return nil, nil, nil, err
+		}
+	}
+	if x, err = c.state(cfg, k); err != nil {
+		return nil, nil, held, err
 	}
 	r.Save = func(x *lifecycle.Compromise) error { return saveState(c.Report, x) }
-	cfg, err := installation(p, c.Config, c.DataDir)
-	if err != nil {
-		return nil, nil, err
-	}
 	if r.Data, err = dataOf(ctx, p, c.journal, cfg); err != nil {
-		return nil, nil, err
+		return nil, nil, held, err
 	}
 	if x == nil {
 		if x, err = c.find(ctx, p, r, k); err != nil {
-			return nil, nil, err
+			return nil, nil, held, err
 		}
 	}
-	return r, x, c.backups(p, x)
+	return r, x, held, c.backups(p, x)
 }
 
 // state is how far the answer is, nil if there is none. An alias may name the new key
 // already: then the old one is meant.
-func (c *keysCompromiseCommand) state(p *Process, k *lifecycle.Key) (*lifecycle.Compromise, error) {
-	cfg, err := installation(p, c.Config, c.DataDir)
-	if err != nil {
-		return nil, err
-	}
+func (c *keysCompromiseCommand) state(cfg config.Config, k *lifecycle.Key) (*lifecycle.Compromise, error) {
 	for _, id := range []string{k.Replaces, k.ID} {
 		dir := c.Report
 		if dir == "" {

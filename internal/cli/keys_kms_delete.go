@@ -60,6 +60,15 @@ func (c keysScheduleDeletionCommand) Run(ctx context.Context, p *Process) error 
 	if err != nil {
 		return err
 	}
+	cfg, err := installation(p, c.Config, c.DataDir)
+	if err != nil {
+		return err
+	}
+	held, err := workAlone(cfg, "key "+keyIDOf(c.KeyID))
+	if err != nil {
+		return err
+	}
+	defer held.release()
 	k, err := lifecycle.Look(ctx, client, c.KeyID)
 	if err != nil {
 		return err

@@ -58,6 +58,17 @@ func (c keysLeaverCommand) Run(ctx context.Context, p *Process) error {
 	if err != nil {
 		return err
 	}
+	if !c.DryRun {
+		cfg, err := installation(p, c.Config, c.DataDir)
+		if err != nil {
+			return err
+		}
+		held, err := workAlone(cfg, "people who leave") // two at once could undo each other's change of a policy
+		if err != nil {
+			return err
+		}
+		defer held.release()
+	}
 	x, err := c.state(ctx, p, d)
 	if err != nil {
 		return err

@@ -79,6 +79,13 @@ func (c keysRetireCommand) retireKMS(ctx context.Context, p *Process) error {
 	if err != nil {
 		return err
 	}
+	if !c.DryRun {
+		held, err := workAlone(cfg, "key "+keyIDOf(c.KeyID))
+		if err != nil {
+			return err
+		}
+		defer held.release()
+	}
 	if c.Report == "" {
 		c.Report = filepath.Join(cfg.Node.DataDir, "retire-"+keyIDOf(c.KeyID))
 	}

@@ -140,6 +140,15 @@ func (c lifecycleApplyCommand) Run(ctx context.Context, p *Process) error {
 	if err != nil {
 		return err
 	}
+	cfg, err := installation(p, c.Config, c.DataDir)
+	if err != nil {
+		return err
+	}
+	held, err := workAlone(cfg, "the policy of keys")
+	if err != nil {
+		return err
+	}
+	defer held.release()
 	v := planView{Steps: []lifecycle.Step{}, Conflicts: []string{}}
 	g, err := c.check(p, c.journal, admin)
 	if err != nil {
