@@ -25,9 +25,15 @@ func TryLock(path string) (*Lock, error) { return take(path, false) }
 // WaitLock takes the lock on a file, which it makes if need be, and waits for it.
 func WaitLock(path string) (*Lock, error) { return take(path, true) }
 
-// Release gives the lock up, also where a process that is just being started still has
-// a copy of the file.
-func (l *Lock) Release() error { return errors.Join(unlock(l.f), l.f.Close()) }
+// TryLockFile takes the lock on a file that is open, or returns ErrHeld.
+func TryLockFile(f *os.File) error { return lock(f, false) }
+
+// CloseLocked closes a file and gives the lock on it up, if it was taken, also where a
+// process that is just being started still has a copy of the file.
+func CloseLocked(f *os.File) error { return errors.Join(unlock(f), f.Close()) }
+
+// Release gives the lock up.
+func (l *Lock) Release() error { return CloseLocked(l.f) }
 
 // Replace makes a file that only its owner may read, or puts it in the place of the one
 // of that name: whenever the process or the power ends, it is the old one or the new one,

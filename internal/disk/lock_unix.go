@@ -14,24 +14,28 @@ func take(path string, wait bool) (*Lock, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := lock(f, wait); err != nil {
+		f.Close() //nolint:errcheck // nothing was written
+		return nil, err
+	}
+	return &Lock{f}, nil
+}
+
+func lock(f *os.File, wait bool) error {
 	how := unix.LOCK_EX
 	if !wait {
 		how |= unix.LOCK_NB
 	}
 	for {
-		err = unix.Flock(int(f.Fd()), how)
-		if !errors.Is(err, unix.EINTR) {
-			break
+		switch err := unix.Flock(int(f.Fd()), how); {
+		case err == nil:
+			return nil
+		case errors.Is(err, unix.EWOULDBLOCK):
+			return ErrHeld
+		case !errors.Is(err, unix.EINTR):
+			return &os.PathError{Op: "lock", Path: f.Name(), Err: err}
 		}
 	}
-	if err == nil {
-		return &Lock{f}, nil
-	}
-	f.Close() //nolint:errcheck // nothing was written
-	if errors.Is(err, unix.EWOULDBLOCK) {
-		return nil, ErrHeld
-	}
-	return nil, &os.PathError{Op: "lock", Path: path, Err: err}
 }
 
 func unlock(f *os.File) error { return unix.Flock(int(f.Fd()), unix.LOCK_UN) }

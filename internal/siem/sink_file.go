@@ -30,7 +30,8 @@ type FileOptions struct {
 const fileMode = 0o640
 
 // File appends a line an event to a file that an agent reads. A process that is
-// killed leaves no part of a line: the next one cuts it off, and writes it again.
+// killed leaves no part of a line: the next one cuts it off, and writes it again. Of
+// several that are to write to one file one does at a time, the others fail.
 type File struct {
 	o     FileOptions
 	f     *os.File
@@ -79,7 +80,7 @@ func (s *File) Send(_ context.Context, b Batch) (int, error) {
 
 // ready opens the file, or a new one if it is time.
 func (s *File) ready(more int64) error {
-	if s.f != nil && s.replaced() {
+	if s.f != nil && !s.named(s.f) {
 		if err := s.Close(); err != nil {
 			return err
 		}
@@ -98,14 +99,20 @@ func (s *File) ready(more int64) error {
 	return nil
 }
 
-// replaced reports whether somebody else has moved the file away.
-func (s *File) replaced() bool {
-	mine, err := s.f.Stat()
+// Why a file is not written to.
+var (
+	errWritten = errors.New("another delivery, or another process, writes to this file: each needs a file of its own")
+	errRotated = errors.New("it was just moved away")
+)
+
+// named reports whether a file still has the name: nobody else has moved it away.
+func (s *File) named(f *os.File) bool {
+	mine, err := f.Stat()
 	if err != nil {
-		return true
+		return false
 	}
 	there, err := os.Stat(s.o.Path)
-	return err != nil || !os.SameFile(mine, there)
+	return err == nil && os.SameFile(mine, there)
 }
 
 func (s *File) open() (err error) {
@@ -115,12 +122,15 @@ func (s *File) open() (err error) {
 			err = errors.Join(f.Chmod(fileMode), disk.SyncDir(filepath.Dir(s.o.Path))) // whatever the umask is
 		}
 	}
+	if errors.Is(err, os.ErrExist) { // made just now
+		err = fmt.Errorf("%s: %w", s.o.Path, errWritten)
+	}
 	if err != nil {
 		return err
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, f.Close())
+			err = errors.Join(err, disk.CloseLocked(f))
 		}
 	}()
 	st, err := f.Stat()
@@ -129,6 +139,16 @@ func (s *File) open() (err error) {
 	}
 	if !st.Mode().IsRegular() {
 		return fmt.Errorf("%s is not a regular file", s.o.Path)
+	}
+	// Where the file system knows no locks, nothing guards the file.
+	if err := disk.TryLockFile(f); errors.Is(err, disk.ErrHeld) {
+		return fmt.Errorf("%s: %w", s.o.Path, errWritten)
+	}
+	if !s.named(f) {
+		return fmt.Errorf("%s: %w", s.o.Path, errRotated)
+	}
+	if st, err = f.Stat(); err != nil { // as whoever had it has left it
+		return err
 	}
 	size, err := wholeLines(f, st.Size())
 	if err != nil {
@@ -163,11 +183,11 @@ func wholeLines(f io.ReaderAt, size int64) (int64, error) {
 
 // rotate moves the file to a name with the time, and removes the oldest of those.
 func (s *File) rotate() error {
-	if err := s.Close(); err != nil {
-		return err
-	}
 	name := s.o.Path + "." + s.o.Now().UTC().Format("20060102T150405.000000000Z")
 	if err := os.Rename(s.o.Path, name); err != nil {
+		return err
+	}
+	if err := s.Close(); err != nil {
 		return err
 	}
 	dir, base := filepath.Split(s.o.Path)
@@ -198,5 +218,5 @@ func (s *File) Close() error {
 	}
 	f := s.f
 	s.f = nil
-	return f.Close()
+	return disk.CloseLocked(f)
 }

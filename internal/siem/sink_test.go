@@ -3,6 +3,7 @@ package siem
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"context"
 	"crypto/ecdsa"
@@ -123,6 +124,53 @@ func TestFileRotatesAndKeepsWholeLines(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// TestFileIsWrittenByOneAtATime: two deliveries, or two nodes, that were given one file would
+// cut off and move away each other's lines.
+func TestFileIsWrittenByOneAtATime(t *testing.T) {
+	t.Parallel()
+	const each = 40
+	dir, log, c := t.TempDir(), newMemLog(t, "node-1"), &clock{now: testTime}
+	log.add(t, 2*each)
+	path := filepath.Join(dir, "cardea.ndjson")
+	o := FileOptions{Path: path, Encoder: encoder(FormatNDJSON), MaxBytes: 8000, Keep: 1000, Now: func() time.Time { c.add(time.Second); return c.Now() }}
+	first := NewFile(o)
+	mustSend(t, first, batchOf(t, log, 0, 1))
+	if _, err := NewFile(o).Send(t.Context(), batchOf(t, log, each, 1)); !errors.Is(err, errWritten) ||
+		err.Error() != path+": another delivery, or another process, writes to this file: each needs a file of its own" {
+		t.Errorf("got %v", err)
+	}
+	var g sync.WaitGroup
+	for s, from := range map[*File]int{first: 1, NewFile(o): each} {
+		g.Go(func() {
+			for i := from; i < each || from == each && i < 2*each; {
+				n, err := s.Send(t.Context(), batchOf(t, log, i, 1))
+				if i += n; err != nil && !errors.Is(err, errWritten) && !errors.Is(err, errRotated) {
+					t.Error(err)
+					return
+				}
+			}
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	g.Wait()
+	files, err := filepath.Glob(path + "*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []string
+	for _, f := range files {
+		text, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, idsIn(t, text)...)
+	}
+	slices.SortFunc(all, func(a, b string) int { return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(a, b)) })
+	wantIDs(t, log.origin, 2*each, all)
 }
 
 func TestFileLeavesAlienFilesAlone(t *testing.T) {
