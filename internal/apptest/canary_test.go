@@ -56,11 +56,11 @@ func TestCanary(t *testing.T) {
 			c.searchFiles(t, in, "while it runs")
 			n.kill(t)
 			c.searchFiles(t, in, "after SIGKILL")
-			c.search(t, "log", n.log.Bytes())
+			c.search(t, "log", []byte(n.log.String()))
 
 			n = in.start(t)
 			n.stop(t)
-			c.search(t, "log of the second run", n.log.Bytes())
+			c.search(t, "log of the second run", []byte(n.log.String()))
 			c.searchFiles(t, in, "after a stop")
 			c.searchTables(t, in)
 			export := filepath.Join(in.dir, "audit.cardea")

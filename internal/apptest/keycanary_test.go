@@ -69,11 +69,11 @@ func TestKeyServiceCanary(t *testing.T) {
 			c.searchFiles(t, in.installation, "while it runs")
 			n.kill(t)
 			c.searchFiles(t, in.installation, "after SIGKILL")
-			c.search(t, "log", n.log.Bytes())
+			c.search(t, "log", []byte(n.log.String()))
 
 			n = in.start(t)
 			n.stop(t)
-			c.search(t, "log of the second run", n.log.Bytes())
+			c.search(t, "log of the second run", []byte(n.log.String()))
 			c.searchFiles(t, in.installation, "after a stop")
 			c.searchTables(t, in.installation)
 			for _, format := range []string{"cardea", "cloudtrail"} {

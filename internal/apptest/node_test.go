@@ -22,6 +22,7 @@ import (
 
 	"cardea/internal/secret"
 	"cardea/internal/store/storetest"
+	"cardea/internal/testlog"
 )
 
 // patience is how long tests wait for what must happen, on a machine that may be busy
@@ -111,15 +112,16 @@ func write(t *testing.T, path, text string) {
 type node struct {
 	cmd    *exec.Cmd
 	url    string
-	ops    string        // where it tells metrics
-	log    *bytes.Buffer // what it wrote to standard error, complete after wait
-	exited chan error
+	ops    string          // where it tells metrics
+	log    *testlog.Buffer // what it wrote to standard error, complete when it has ended
+	exited chan struct{}   // closed when err is set
+	err    error
 }
 
 // start runs the node and waits until it says where it listens.
 func (in *installation) start(t *testing.T) *node {
 	t.Helper()
-	n := &node{cmd: in.command(t, "serve", "--config", in.config), log: &bytes.Buffer{}, exited: make(chan error, 1)}
+	n := &node{cmd: in.command(t, "serve", "--config", in.config), log: &testlog.Buffer{}, exited: make(chan struct{})}
 	pipe, err := n.cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -127,11 +129,14 @@ func (in *installation) start(t *testing.T) *node {
 	if err := n.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	// It must be gone before its folder is removed.
+	t.Cleanup(func() { n.kill(t) })
 	serving := make(chan [2]string, 1)
 	go func() {
-		for s := bufio.NewScanner(pipe); s.Scan(); {
-			n.log.Write(s.Bytes())
-			n.log.WriteByte('\n')
+		defer close(n.exited)
+		s := bufio.NewScanner(pipe)
+		for s.Buffer(nil, 1<<20); s.Scan(); {
+			fmt.Fprintf(n.log, "%s\n", s.Bytes())
 			var line struct {
 				Msg   string `json:"msg"`
 				Vault string `json:"vault"`
@@ -142,18 +147,16 @@ func (in *installation) start(t *testing.T) *node {
 				serving <- [2]string{line.Vault + line.Keys, line.Ops} // a node of these tests serves one of them
 			}
 		}
-		n.exited <- n.cmd.Wait()
+		n.err = n.cmd.Wait()
 	}()
 	select {
 	case at := <-serving:
 		n.url, n.ops = at[0], at[1]
-	case err := <-n.exited:
-		t.Fatalf("the node ended at once: %v\n%s", err, n.log)
+	case <-n.exited:
+		t.Fatalf("the node ended at once: %v\n%s", n.err, n.log)
 	case <-time.After(patience):
-		n.kill(t)
 		t.Fatalf("the node did not begin to serve within %s\n%s", patience, n.log)
 	}
-	t.Cleanup(func() { n.cmd.Process.Kill() })
 	return n
 }
 
@@ -172,8 +175,8 @@ func (n *node) stop(t *testing.T) {
 	if err := n.cmd.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
 	}
-	if err := <-n.exited; err != nil {
-		t.Fatalf("the node did not stop cleanly: %v\n%s", err, n.log)
+	if <-n.exited; n.err != nil {
+		t.Fatalf("the node did not stop cleanly: %v\n%s", n.err, n.log)
 	}
 }
 
