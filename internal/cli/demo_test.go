@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"cardea/internal/iam"
+	"cardea/internal/testlog"
 )
 
 // TestDemoCountsNewKeysAlone: on a slow machine the vault forgets keys in the middle of
@@ -16,8 +17,8 @@ import (
 func TestDemoCountsNewKeysAlone(t *testing.T) {
 	t.Parallel()
 	p := &Process{Stdout: io.Discard, Stderr: io.Discard, Now: time.Now}
-	dir := t.TempDir()
-	app, err := startDev(t.Context(), p, devOptions{DataDir: dir, Listen: "127.0.0.1:0", Keys: "127.0.0.1:0", Ops: "127.0.0.1:0", Level: "error", Log: io.Discard})
+	dir, said := t.TempDir(), &testlog.Buffer{}
+	app, err := startDev(t.Context(), p, devOptions{DataDir: dir, Listen: "127.0.0.1:0", Keys: "127.0.0.1:0", Ops: "127.0.0.1:0", Level: "warn", Log: said})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -26,6 +27,9 @@ func TestDemoCountsNewKeysAlone(t *testing.T) {
 	go func() { served <- app.Run(ctx) }()
 	d := &demo{p: p, app: app, dir: dir, http: &http.Client{Transport: &http.Transport{}}}
 	defer func() {
+		if t.Failed() {
+			t.Logf("what vault and key service warned of:\n%s", said)
+		}
 		d.http.CloseIdleConnections()
 		stop()
 		if err := <-served; err != nil {

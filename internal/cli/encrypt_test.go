@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -21,6 +22,7 @@ import (
 
 	"cardea/internal/awstest"
 	"cardea/internal/sdkhttp"
+	"cardea/internal/testlog"
 )
 
 // fileKeys are keys of a running key service, which AWS's configuration in the
@@ -54,8 +56,9 @@ func newFileKeys(t *testing.T) fileKeys {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	p := &Process{Stdout: io.Discard, Stderr: io.Discard, Now: time.Now, sleep: sleep}
-	d, err := startDev(t.Context(), p, devOptions{DataDir: dir, Listen: "127.0.0.1:0", Keys: "127.0.0.1:0", Region: "us-east-1", Ops: "127.0.0.1:0", Level: "error"})
+	said := &testlog.Buffer{}
+	p := &Process{Stdout: io.Discard, Stderr: said, Now: time.Now, sleep: sleep}
+	d, err := startDev(t.Context(), p, devOptions{DataDir: dir, Listen: "127.0.0.1:0", Keys: "127.0.0.1:0", Region: "us-east-1", Ops: "127.0.0.1:0", Level: "warn"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,9 +66,13 @@ func newFileKeys(t *testing.T) fileKeys {
 	done := make(chan error, 1)
 	go func() { done <- d.Run(ctx) }()
 	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("what the key service warned of:\n%s", said)
+		}
 		stop()
-		<-done
-		d.Close()
+		if err := errors.Join(<-done, d.Close()); err != nil {
+			t.Error(err)
+		}
 	})
 	t.Setenv("AWS_SHARED_CREDENTIALS_FILE", filepath.Join(dir, devCredentialsFile))
 	t.Setenv("AWS_REGION", "us-east-1")

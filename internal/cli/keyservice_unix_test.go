@@ -46,7 +46,12 @@ func asNobody(t *testing.T) {
 	const nobody = 65534
 	program := filepath.Join(dir, "test")
 	b, err := os.ReadFile(self)
-	if err = errors.Join(err, os.WriteFile(program, b, 0o755), os.Chown(dir, nobody, nobody)); err != nil {
+	// While it is open to be written, no other test may start a process, which would
+	// have it open too, and it could not be run: "text file busy".
+	syscall.ForkLock.RLock()
+	err = errors.Join(err, os.WriteFile(program, b, 0o755))
+	syscall.ForkLock.RUnlock()
+	if err = errors.Join(err, os.Chown(dir, nobody, nobody)); err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(program, "-test.run", "^"+t.Name()+"$", "-test.v")
