@@ -109,7 +109,7 @@ func sameHandler(b *bound) (http.Handler, error) {
 	})
 	service, err := kms.New(kms.Options{
 		Node: "bound", Store: discard{kmstest.NewStore()}, Soft: backend, Secrets: backend, Regions: []string{region},
-		Accounts: func(a string) bool { return a == account },
+		Accounts: func(_ context.Context, a string) bool { return a == account },
 	})
 	if err != nil {
 		return nil, err

@@ -143,12 +143,13 @@ func (c *call) assume(ctx context.Context, in *AssumeRoleInput, factor bool, out
 	return row, nil
 }
 
-// roleFor finds the role, or nil if there is none.
+// roleFor finds the role, or nil if there is none, as it is now: a session lasts for
+// hours and is not given by what other nodes have changed a moment ago.
 func (c *call) roleFor(ctx context.Context, arn string, a iam.ARN) (*principal, error) {
-	if !c.s.HasAccount(a.Account) {
+	if !c.s.HasAccount(ctx, a.Account) {
 		return nil, nil
 	}
-	p, err := c.s.principal(ctx, kindRole, a.Account, lastName(a.Resource))
+	p, err := c.s.readPrincipal(ctx, kindRole, a.Account, lastName(a.Resource))
 	if errors.Is(err, ErrNoRow) || err == nil && p.arn != arn {
 		return nil, nil
 	}

@@ -120,26 +120,55 @@ func (s *Service) addAccount(id string) {
 
 // principal returns a user or role, or ErrNoRow. Names are compared exactly.
 func (s *Service) principal(ctx context.Context, kind Kind, account, name string) (*principal, error) {
-	n := Name{kind, account, fold(name)}
-	v, found := s.identities.GetIfPresent(n)
+	v, found := s.identities.GetIfPresent(Name{kind, account, fold(name)})
 	if !found {
-		epoch := s.cacheEpoch()
-		row, err := load[entity](ctx, s.store, kind, account, n.Name)
-		if err != nil {
-			return nil, err
-		}
-		p, err := s.enliven(row)
-		if err != nil {
-			return nil, err
-		}
-		s.keep(epoch, func() { s.identities.Set(n, p) })
-		v = p
+		return s.readPrincipal(ctx, kind, account, name)
 	}
 	p, ok := v.(*principal)
 	if !ok || p.row.Name != name {
 		return nil, ErrNoRow
 	}
 	return p, nil
+}
+
+// readPrincipal is principal as it is now, whatever the cache has: another node may have
+// deleted it and made another of the same name a moment ago.
+func (s *Service) readPrincipal(ctx context.Context, kind Kind, account, name string) (*principal, error) {
+	n := Name{kind, account, fold(name)}
+	epoch := s.cacheEpoch()
+	row, err := load[entity](ctx, s.store, kind, account, n.Name)
+	if err != nil {
+		return nil, err
+	}
+	p, err := s.enliven(row)
+	if err != nil {
+		return nil, err
+	}
+	s.keep(epoch, func() { s.identities.Set(n, p) })
+	if p.row.Name != name {
+		return nil, ErrNoRow
+	}
+	return p, nil
+}
+
+// owner is the user or role of the name if it has the unique id, or ErrNoRow.
+func (s *Service) owner(ctx context.Context, kind Kind, account, name, id string) (*principal, error) {
+	p, err := s.principal(ctx, kind, account, name)
+	if err == nil && p.row.ID != id {
+		p, err = s.readPrincipal(ctx, kind, account, name)
+	}
+	if err == nil && p.row.ID != id {
+		return nil, ErrNoRow
+	}
+	return p, err
+}
+
+// drop makes the next request read the row anew.
+func (s *Service) drop(n Name) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.epoch++
+	s.identities.Invalidate(n)
 }
 
 // enliven makes a row of a user or role ready for use.
@@ -206,7 +235,9 @@ func (s *Service) all(ctx context.Context, p *principal) ([]iam.NamedPolicy, err
 	for _, name := range p.row.Groups {
 		g, err := s.group(ctx, p.account, name)
 		if errors.Is(err, ErrNoRow) {
-			// Its policies may deny something: the subject must not be less limited.
+			// Its policies may deny something: the subject must not be less limited. Or p
+			// was taken out of it on another node.
+			s.drop(Name{kindUser, p.account, fold(p.row.Name)})
 			return nil, fmt.Errorf("group %s of %s: %w", name, p.arn, errStale)
 		}
 		if err != nil {

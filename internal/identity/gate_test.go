@@ -396,7 +396,7 @@ func TestNodeThatWasCutOffForgetsEverything(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 	unknown(t, n2, s.AccessKeyID)
-	if !n2.HasAccount("999999999999") {
+	if !n2.HasAccount(t.Context(), "999999999999") {
 		t.Error("a new account is not known")
 	}
 	f.ok(f.UpdateAccessKey(f.ctx, f.op, &identity.AccessKeyInput{Account: acct, User: "bob", ID: id}))

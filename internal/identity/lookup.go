@@ -119,12 +119,9 @@ func (s *Service) ofAccessKey(ctx context.Context, id string) (*live, error) {
 	if !k.Active {
 		return nil, ErrNoRow
 	}
-	p, err := s.principal(ctx, kindUser, k.Account, k.User)
+	p, err := s.owner(ctx, kindUser, k.Account, k.User, k.UserID)
 	if err != nil {
 		return nil, err
-	}
-	if p.row.ID != k.UserID {
-		return nil, ErrNoRow // of a user of the same name who is gone
 	}
 	sub, err := s.subject(ctx, p, id)
 	if err != nil {
@@ -155,11 +152,11 @@ func (s *Service) ofSession(ctx context.Context, id string) (*live, error) {
 		return nil, err
 	}
 	b := row.Body
-	p, err := s.principal(ctx, b.Kind, b.Account, b.Of)
+	p, err := s.owner(ctx, b.Kind, b.Account, b.Of, b.OfID)
 	if err != nil {
 		return nil, err
 	}
-	if p.row.ID != b.OfID || b.Issued.Before(p.row.NotBefore) {
+	if b.Issued.Before(p.row.NotBefore) {
 		return nil, ErrNoRow
 	}
 	if b.Key != "" { // the access key that it came from must still be good

@@ -115,7 +115,7 @@ func (s *Service) trusted(ctx context.Context, trust string) ([]trustedBody, err
 		ok := true
 		switch n.Kind {
 		case iam.PrincipalAccount:
-			ok = s.HasAccount(n.Account())
+			ok = s.HasAccount(ctx, n.Account())
 		case iam.PrincipalUser, iam.PrincipalRole, iam.PrincipalRoleSession:
 			var id string
 			if id, ok, err = s.idOf(ctx, n.Value); err != nil {
@@ -145,10 +145,10 @@ func (s *Service) idOf(ctx context.Context, arn string) (id string, ok bool, err
 		return "", false, nil //nolint:nilerr // it names nothing
 	}
 	kind, name, ok := principalOf(a)
-	if !ok || !s.HasAccount(a.Account) {
+	if !ok || !s.HasAccount(ctx, a.Account) {
 		return "", false, nil
 	}
-	p, err := s.principal(ctx, kind, a.Account, name)
+	p, err := s.readPrincipal(ctx, kind, a.Account, name) // what is put holds on to the id for good
 	if errors.Is(err, ErrNoRow) {
 		return "", false, nil
 	}

@@ -164,10 +164,17 @@ func (s *Service) loadAccounts(ctx context.Context) error {
 // pageSize is how many rows are read at once.
 const pageSize = 1000
 
-// HasAccount reports whether the account exists.
-func (s *Service) HasAccount(account string) bool {
-	_, found := (*s.accounts.Load())[account]
-	return found
+// HasAccount reports whether the account exists. It is false too if nobody can tell,
+// which is logged.
+func (s *Service) HasAccount(ctx context.Context, account string) bool {
+	if _, found := (*s.accounts.Load())[account]; found || !isAccount(account) {
+		return found
+	}
+	_, err := s.store.Get(ctx, kindAccount, "", account) // another node may have made it a moment ago
+	if err != nil && !errors.Is(err, ErrNoRow) {
+		s.log.ErrorContext(ctx, "account not read", slog.Any("error", err))
+	}
+	return err == nil
 }
 
 // Exists reports whether there is a principal with the ARN: an account's root, a
@@ -175,7 +182,7 @@ func (s *Service) HasAccount(account string) bool {
 // false too if nobody can tell, which is logged.
 func (s *Service) Exists(ctx context.Context, arn string) bool {
 	a, err := iam.ParseARN(arn)
-	if err != nil || !s.HasAccount(a.Account) {
+	if err != nil || !s.HasAccount(ctx, a.Account) {
 		return false
 	}
 	if arn == rootARN(a.Account) {

@@ -17,7 +17,7 @@ import (
 func (s *Service) SubjectOf(ctx context.Context, arn string) (*iam.Subject, error) {
 	none := refuse(CodeNoSuchEntity, "There is no principal "+cut(arn)+": name a user, a role, a session of a role or an account's root by its ARN.")
 	a, err := iam.ParseARN(arn)
-	if err != nil || !s.HasAccount(a.Account) {
+	if err != nil || !s.HasAccount(ctx, a.Account) {
 		return nil, none
 	}
 	if arn == rootARN(a.Account) {

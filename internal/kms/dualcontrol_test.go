@@ -409,7 +409,7 @@ func TestServiceRefusesDualControlThatControlsNothing(t *testing.T) {
 		d := kms.DualControl{Judge: &judge{}, Operations: kms.ControlledOperations(), Approvals: 2, CheckValue: func(keyspec.Spec, secret.Bytes) (string, error) { return "", nil }}
 		c.change(&d)
 		f := kmstest.New(t)
-		_, err := kms.New(kms.Options{Node: "n", Store: f.Store, Soft: f.Soft, Secrets: f.Soft, Accounts: func(string) bool { return true }, Regions: []string{kmstest.Region}, DualControl: d})
+		_, err := kms.New(kms.Options{Node: "n", Store: f.Store, Soft: f.Soft, Secrets: f.Soft, Accounts: func(context.Context, string) bool { return true }, Regions: []string{kmstest.Region}, DualControl: d})
 		if err == nil || err.Error() != c.want {
 			t.Errorf("got %v, want %s", err, c.want)
 		}

@@ -712,11 +712,15 @@ func TestAGrantIsNotForANamesake(t *testing.T) {
 			t.Errorf("%s: %v", grantee, err)
 		}
 	}
+	delete(ids, app) // on another node, which Options.Principal does not know yet
+	_, err := f.CreateGrant(t.Context(), kmstest.Admin(t), &kms.CreateGrantInput{KeyID: k.ID, GranteePrincipal: app, Operations: grantOps("Encrypt")})
+	kmstest.Refused(t, err, kms.CodeInvalidARN, "ARN does not refer to a valid principal: "+app)
+
 	f2 := kmstest.New(t, func(o *kms.Options) {
 		o.PrincipalID = func(context.Context, string) (string, error) { return "", errors.New("database is gone") }
 	})
 	k2 := f2.Key(t, keyspec.SymmetricDefault)
-	_, err := f2.CreateGrant(t.Context(), kmstest.Admin(t), &kms.CreateGrantInput{KeyID: k2.ID, GranteePrincipal: app, Operations: grantOps("Encrypt")})
+	_, err = f2.CreateGrant(t.Context(), kmstest.Admin(t), &kms.CreateGrantInput{KeyID: k2.ID, GranteePrincipal: app, Operations: grantOps("Encrypt")})
 	kmstest.Refused(t, err, kms.CodeInternal, "The principal could not be read.")
 	createGrant(t, f2, kms.CreateGrantInput{KeyID: k2.ID, GranteePrincipal: rootUser, Operations: grantOps("Encrypt")})
 }

@@ -187,7 +187,7 @@ func TestChangedByOthersBeginsAnew(t *testing.T) {
 		}
 		s := must(kms.New(kms.Options{
 			Node: "busy", Store: busy, Soft: f.Soft, Secrets: f.Soft, Now: f.Clock.Now,
-			Regions: []string{kmstest.Region}, Accounts: func(string) bool { return true },
+			Regions: []string{kmstest.Region}, Accounts: func(context.Context, string) bool { return true },
 		}))(t)
 		err := s.DisableKey(t.Context(), kmstest.Admin(t), &kms.DisableKeyInput{KeyID: k.ID})
 		want := kms.StateDisabled

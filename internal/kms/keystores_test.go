@@ -454,7 +454,7 @@ func TestOtherNodesFollowAKeyStore(t *testing.T) {
 		id := createStore(t, f, "hsm")
 		other := must(kms.New(kms.Options{
 			Node: "other", Store: f.Store, Soft: f.Soft, Secrets: f.Soft, Now: f.Clock.Now, KeyStores: d,
-			Regions: []string{kmstest.Region, kmstest.OtherRegion}, Accounts: func(string) bool { return true },
+			Regions: []string{kmstest.Region, kmstest.OtherRegion}, Accounts: func(context.Context, string) bool { return true },
 		}))(t)
 		ctx, stop := context.WithCancel(t.Context())
 		var jobs sync.WaitGroup

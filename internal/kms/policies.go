@@ -209,11 +209,11 @@ func (s *Service) knows(ctx context.Context, p iam.PolicyPrincipal) bool {
 	case iam.PrincipalEveryone, iam.PrincipalService, iam.PrincipalProvider:
 		return true
 	case iam.PrincipalAccount:
-		return s.accounts(p.Account())
+		return s.accounts(ctx, p.Account())
 	case iam.PrincipalUniqueID: // of one that was deleted: AWS takes it in no new policy
 		return false
 	case iam.PrincipalUser, iam.PrincipalRole, iam.PrincipalRoleSession, iam.PrincipalFederated:
-		return s.accounts(p.Account()) && s.principal(ctx, p.Value)
+		return s.accounts(ctx, p.Account()) && s.principal(ctx, p.Value)
 	default:
 		return false
 	}

@@ -1,6 +1,7 @@
 package kms_test
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"sync"
@@ -44,7 +45,7 @@ func node(t testing.TB, f *kmstest.Fixture, name string) *kms.Service {
 	t.Helper()
 	return must(kms.New(kms.Options{
 		Node: name, Store: f.Store, Soft: f.Soft, Secrets: f.Soft, Now: f.Clock.Now,
-		Regions: []string{kmstest.Region, kmstest.OtherRegion}, Accounts: func(string) bool { return true },
+		Regions: []string{kmstest.Region, kmstest.OtherRegion}, Accounts: func(context.Context, string) bool { return true },
 	}))(t)
 }
 

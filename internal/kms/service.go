@@ -22,7 +22,7 @@ type Options struct {
 
 	// Accounts tells whether an account exists here, and Principal whether a
 	// principal's ARN does: policies and grants that name others are refused.
-	Accounts  func(account string) bool
+	Accounts  func(ctx context.Context, account string) bool
 	Principal func(ctx context.Context, arn string) bool
 	// PrincipalID is the unique id of the user or role that a principal's ARN names, ""
 	// if it names none; without it grants hold on to names alone.
@@ -56,7 +56,7 @@ type Service struct {
 	soft      Backend
 	secrets   Secrets
 	keyStores KeyStores
-	accounts  func(string) bool
+	accounts  func(context.Context, string) bool
 	principal func(context.Context, string) bool
 	uniqueID  func(context.Context, string) (string, error)
 	regions   []string
@@ -100,9 +100,6 @@ func New(o Options) (*Service, error) {
 		if *p <= 0 {
 			*p = v
 		}
-	}
-	if s.uniqueID == nil {
-		s.uniqueID = func(context.Context, string) (string, error) { return "", nil }
 	}
 	if s.interval = o.JobInterval; s.interval <= 0 {
 		s.interval = 500 * time.Millisecond

@@ -162,7 +162,7 @@ func serve(t testing.TB, change ...func(*kmsapi.Options)) *server {
 	t.Cleanup(backend.Close)
 	var err error
 	s.service, err = kms.New(kms.Options{
-		Node: "node1", Store: s.store, Soft: backend, Secrets: backend, Accounts: func(a string) bool { return a == account },
+		Node: "node1", Store: s.store, Soft: backend, Secrets: backend, Accounts: func(_ context.Context, a string) bool { return a == account },
 		Regions: []string{region, otherRegion}, KeyStores: clusters{backend},
 	})
 	if err != nil {

@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"context"
 	"fmt"
 	"sync"
 	"testing"
@@ -43,7 +44,7 @@ func TestAnApprovalIsUsedOrWithdrawnNeverBoth(t *testing.T) {
 		for i := range nodes {
 			s, err := kms.New(kms.Options{
 				Node: fmt.Sprintf("test-%d", i+1), Store: store.NewKeyService(stores[i%len(stores)]), Soft: soft, Secrets: soft,
-				Accounts: func(account string) bool { return account == kmstest.Account }, Regions: []string{kmstest.Region},
+				Accounts: func(_ context.Context, account string) bool { return account == kmstest.Account }, Regions: []string{kmstest.Region},
 				DualControl: kms.DualControl{
 					Judge: oneApproval{time.Now().Add(time.Hour)}, Operations: []string{"DisableKey"}, Approvals: 1,
 					CheckValue: func(keyspec.Spec, secret.Bytes) (string, error) { return "", nil },

@@ -67,7 +67,7 @@ func New(t testing.TB, more ...func(*kms.Options)) *Fixture {
 	f := &Fixture{Store: NewStore(), Soft: b, Clock: &Clock{t: time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)}}
 	f.options = kms.Options{
 		Node: "test", Store: f.Store, Soft: b, Secrets: b, Now: f.Clock.Now, Regions: []string{Region, OtherRegion},
-		Accounts: func(a string) bool { return a == Account || a == Other },
+		Accounts: func(_ context.Context, a string) bool { return a == Account || a == Other },
 	}
 	for _, m := range more {
 		m(&f.options)
