@@ -35,7 +35,8 @@ const newestEvery = 10 * time.Second
 // 11.3 has monitors for that). It is safe for concurrent use.
 type highWater struct {
 	path string
-	was  []byte // what was in the file at the start; nil if there was none
+	was  []byte // what was in the file at the start; nil if it could not be read
+	gone bool   // there was no file
 	log  *slog.Logger
 	now  func() time.Time
 
@@ -49,7 +50,9 @@ type highWater struct {
 func newHighWater(cfg config.Config, log *slog.Logger, now func() time.Time) *highWater {
 	k := &highWater{path: strings.TrimSuffix(cfg.Audit.SigningKeyFile, ".key") + ".newest", log: log, now: now}
 	var err error
-	if k.was, err = os.ReadFile(k.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if k.was, err = os.ReadFile(k.path); errors.Is(err, fs.ErrNotExist) {
+		k.gone = true
+	} else if err != nil {
 		k.unknown(err)
 	}
 	return k
@@ -96,6 +99,9 @@ func (k *highWater) write() {
 // compare says in words what became of the log since the kept checkpoint; "" if it
 // goes on as it was. If it does not, what was kept stays in a file of its own: it is evidence.
 func (k *highWater) compare(ctx context.Context, log nodeLog, signer *audit.Signer) (string, error) {
+	if k.gone {
+		return "", k.missed(ctx, log, signer.Origin())
+	}
 	if k.was == nil {
 		return "", nil
 	}
@@ -125,6 +131,19 @@ func (k *highWater) compare(ctx context.Context, log nodeLog, signer *audit.Sign
 		return "", fmt.Errorf("keep the checkpoint that the audit log does not follow: %w", err)
 	}
 	return text + "; the checkpoint is now in " + aside, nil
+}
+
+// missed tells that no checkpoint is kept of a log that has been signed: whoever put the
+// database back may have removed it.
+func (k *highWater) missed(ctx context.Context, log nodeLog, origin string) error {
+	for _, err := range log.Checkpoints(ctx, origin) {
+		if err == nil {
+			k.log.WarnContext(ctx, "the checkpoint that was kept is gone: whether the audit log was rolled back cannot be said",
+				slog.String("file", k.path), slog.String("log", origin))
+		}
+		return err
+	}
+	return nil
 }
 
 // nodeLog is what compare asks of the store.

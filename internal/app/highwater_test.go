@@ -178,3 +178,27 @@ func TestKeptCheckpointThatIsNoneIsTold(t *testing.T) {
 		t.Errorf("told\n%s", r.logged.String())
 	}
 }
+
+func TestKeptCheckpointThatIsGoneIsTold(t *testing.T) {
+	t.Parallel()
+	const gone = "the checkpoint that was kept is gone: whether the audit log was rolled back cannot be said"
+	r := newRestored(t)
+	for range 2 {
+		r.grow(t, 1)
+	}
+	if strings.Contains(r.logged.String(), gone) {
+		t.Errorf("nothing is gone, told is\n%s", r.logged.String())
+	}
+	if err := os.Remove(strings.TrimSuffix(r.Audit.SigningKeyFile, ".key") + ".newest"); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		r.grow(t, 1)
+	}
+	if got := strings.Count(r.logged.String(), gone); got != 1 {
+		t.Errorf("told %d times\n%s", got, r.logged.String())
+	}
+	if got := r.said(t); len(got) > 0 {
+		t.Errorf("the log says %q", got)
+	}
+}
