@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -68,7 +69,8 @@ type KeyAdmin struct {
 	o       KeyAdminOptions
 	metrics *jobMetrics
 
-	wake chan struct{} // a job may be there
+	wake   chan struct{} // a job may be there
+	seized atomic.Int64  // how often an operator changed a job here
 
 	pollMu sync.Mutex // guards what polls know, held during one
 	seen   int64      // number of the last event

@@ -188,9 +188,16 @@ func (a *KeyAdmin) restart(ctx context.Context, c *call, standing *Job, j Job) e
 // seize takes a job from whichever node has it, changes it, and leaves it to any.
 // The node that had it finds out when it next writes its progress; what it does
 // until then harms nothing, because rows change only if they are as it read them.
+// What is refused takes the job from nobody. Each call has a name of its own, or of
+// two operators at once on a node one would undo what the other was told is done.
 func (a *KeyAdmin) seize(ctx context.Context, c *call, j *Job, result string, change func(*Job) error) error {
+	asRead := *j
+	if err := change(&asRead); err != nil {
+		return err
+	}
 	now := a.gate.now()
-	got, ok, err := a.o.Store.ClaimJob(ctx, j.ID, a.gate.Node+" (operator)", math.MaxInt64, now+Micros(jobLease/time.Microsecond))
+	by := fmt.Sprintf("%s (operator %d)", a.gate.Node, a.seized.Add(1))
+	got, ok, err := a.o.Store.ClaimJob(ctx, j.ID, by, math.MaxInt64, now+Micros(jobLease/time.Microsecond))
 	if err != nil {
 		return err
 	}

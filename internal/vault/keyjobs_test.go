@@ -12,6 +12,7 @@ import (
 
 	"cardea/internal/audit"
 	"cardea/internal/vault"
+	"cardea/internal/vault/vaulttest"
 )
 
 func wantRefusal(t testing.TB, what string, err error, want string) {
@@ -185,6 +186,71 @@ func TestNodeGivesUpAJobThatIsTakenFromIt(t *testing.T) {
 		t.Errorf("%+v, %v", j, err)
 	}
 	n.check(t, all)
+}
+
+// What is refused does not stop the node that has the job.
+func TestRefusalLeavesAJobToItsNode(t *testing.T) {
+	t.Parallel()
+	n := newKeyNode(t, "a", nil)
+	n.fill(t, 300)
+	n.clock.pass(time.Second)
+	j, err := n.admin.Rotate(t.Context(), operator(), vault.JobRequest{Tenant: "acme", Holder: "m1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var once sync.Once
+	var refused error
+	n.keys.FailWith(func(op string) error {
+		if op == "Reseal" {
+			once.Do(func() {
+				n.clock.pass(2 * time.Second) // so that it writes its progress
+				_, refused = n.admin.Continue(t.Context(), operator(), j.ID.String())
+			})
+		}
+		return nil
+	})
+	n.admin.TakeUp(t.Context())
+	wantRefusal(t, "not paused", refused, "job "+j.ID.String()+" is running, not paused")
+	if j, err = n.admin.Job(t.Context(), operator(), j.ID.String()); err != nil || j.State != vault.JobWaiting || j.Node != "a" {
+		t.Errorf("%+v, %v", j, err)
+	}
+}
+
+// meantimeStore does something before a job is saved.
+type meantimeStore struct {
+	*vaulttest.Store
+	before func()
+}
+
+func (s *meantimeStore) SaveJob(ctx context.Context, j vault.Job, e *audit.Sealed) (bool, error) {
+	s.before()
+	return s.Store.SaveJob(ctx, j, e)
+}
+
+// Of two operators at once, also on one node, the later one is told so, and what the
+// other was told is done stays done.
+func TestOperatorsAtOnceDoNotUndoEachOther(t *testing.T) {
+	t.Parallel()
+	n := newKeyNode(t, "a", nil)
+	n.fill(t, 4)
+	n.setMode(vault.ModeKMSEnvelope, "k")
+	j, err := n.admin.Migrate(t.Context(), operator(), vault.JobRequest{Tenant: "acme"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	store := &meantimeStore{Store: n.store}
+	admin := vault.NewKeyAdmin(vault.KeyAdminOptions{Gate: n.Gate, Service: n.Service, Store: store, Keys: n.keys, Custodians: n.guards})
+	store.before = func() {
+		store.before = func() {}
+		if _, err := admin.Migrate(t.Context(), operator(), vault.JobRequest{Tenant: "acme", Verify: true}); err != nil {
+			t.Error(err)
+		}
+	}
+	_, err = admin.Pause(t.Context(), operator(), j.ID.String())
+	wantRefusal(t, "overtaken", err, "job "+j.ID.String()+" has changed meanwhile: look at it again")
+	if j, err = n.admin.Job(t.Context(), operator(), j.ID.String()); err != nil || j.State != vault.JobRunning || !j.Verify {
+		t.Errorf("%+v, %v", j, err)
+	}
 }
 
 func TestJobSurvivesWhatFailsForAWhile(t *testing.T) {
