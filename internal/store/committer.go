@@ -206,12 +206,16 @@ func (c *committer) countGroup() int {
 // moves to the front and counts.
 func (c *committer) group(us []*unit) (again int) {
 	err := c.commit(us)
-	if err != nil && len(us) > 1 && c.judge(err) == faultUnit {
-		// One of them is at fault. Halving finds it and spares the others.
-		half := len(us) / 2
-		first := c.group(us[:half])
-		second := c.group(us[half:])
-		return first + copy(us[first:], us[half:half+second])
+	if err != nil && len(us) > 1 {
+		switch c.judge(err) {
+		case faultUnit:
+			// One of them is at fault. Halving finds it and spares the others.
+			return c.parts(us, len(us)/2)
+		case faultDeadlock:
+			// A unit that is alone keeps no row from others while it waits for one: it
+			// cannot be in another deadlock, each of which takes a second to be found.
+			return c.parts(us, 1)
+		}
 	}
 	for _, u := range us {
 		if err != nil {
@@ -228,11 +232,20 @@ func (c *committer) group(us []*unit) (again int) {
 	return again
 }
 
+// parts is group of so many units at a time.
+func (c *committer) parts(us []*unit, size int) (again int) {
+	for n := 0; n < len(us); n += size {
+		part := us[n:min(n+size, len(us))]
+		again += copy(us[again:], part[:c.group(part)])
+	}
+	return again
+}
+
 // commit applies units in one transaction.
 func (c *committer) commit(us []*unit) error {
 	start := c.mono()
 	c.units = us
-	err := c.retry(func() error {
+	err := c.retry(len(us) > 1, func() error {
 		for _, u := range us {
 			u.outcome = outcome{tries: u.tries}
 		}
@@ -262,7 +275,7 @@ func (c *committer) single(u *unit) {
 			u.err = u.outside(c.ctx, c.w)
 		}
 	} else {
-		u.err = c.retry(func() error { return c.runClosure(u) })
+		u.err = c.retry(false, func() error { return c.runClosure(u) })
 	}
 	u.done <- struct{}{}
 }
@@ -297,8 +310,9 @@ func (c *committer) call(run closureFunc) (entries []audit.Sealed, err error) {
 }
 
 // retry runs a transaction until it is no longer others that are in its way, and
-// keeps the state in step with the database whatever happens.
-func (c *committer) retry(transaction func() error) error {
+// keeps the state in step with the database whatever happens. One that can be divided
+// is not tried again after a deadlock.
+func (c *committer) retry(divisible bool, transaction func() error) error {
 	for n := 1; ; n++ {
 		if err := c.usable(); err != nil {
 			return err
@@ -309,12 +323,15 @@ func (c *committer) retry(transaction func() error) error {
 			c.advance()
 			return nil
 		}
-		switch c.judge(err) {
+		switch fault := c.judge(err); fault {
 		case faultUnit:
 			c.undo()
 			return err
-		case faultRetry:
+		case faultRetry, faultDeadlock:
 			c.undo()
+			if divisible && fault == faultDeadlock {
+				return err
+			}
 			if n == maxTries {
 				return unavailable(err)
 			}

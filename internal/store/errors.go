@@ -38,6 +38,7 @@ const (
 	faultDatabase fault = iota // the database cannot be used now, or the outcome is unknown
 	faultUnit                  // one of the units asks for what the database refuses
 	faultRetry                 // other transactions stood in the way
+	faultDeadlock              // likewise, and this one stood in theirs
 	faultLog                   // another process has moved the log
 )
 

@@ -2,6 +2,8 @@ package store
 
 import (
 	"context"
+	"errors"
+	"sync/atomic"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -49,3 +51,35 @@ func DecodeDocument(doc []byte, v any) error { return decodeDoc(doc, v) }
 
 // SetWindow makes statements look at so many rows at most.
 func (s *Store) SetWindow(rows int64) { s.window = rows }
+
+// DeadlockGroups makes commits of more than one call end in deadlocks, and counts them.
+func (s *Store) DeadlockGroups(ctx context.Context) (groups *atomic.Int64, err error) {
+	groups = &atomic.Int64{}
+	return groups, s.com.outside(ctx, func(_ context.Context, w writer) error {
+		s.com.w = &crowded{writer: w, groups: groups}
+		return nil
+	})
+}
+
+// crowded is a writer beside others who want the same rows.
+type crowded struct {
+	writer
+	groups *atomic.Int64
+}
+
+var errCrowded = errors.New("deadlock")
+
+func (c *crowded) group(ctx context.Context, h head, us []*unit, extend func() (*addition, error)) error {
+	if len(us) > 1 {
+		c.groups.Add(1)
+		return errCrowded
+	}
+	return c.writer.group(ctx, h, us, extend)
+}
+
+func (c *crowded) judge(err error) fault {
+	if errors.Is(err, errCrowded) {
+		return faultDeadlock
+	}
+	return c.writer.judge(err)
+}

@@ -64,7 +64,7 @@ func TestErrorsAreJudged(t *testing.T) {
 		{&pg, &pgconn.PgError{Code: "23505"}, faultUnit},     // unique violation
 		{&pg, &pgconn.PgError{Code: "22021"}, faultUnit},     // character not in repertoire
 		{&pg, &pgconn.PgError{Code: "54000"}, faultUnit},     // index row too large
-		{&pg, &pgconn.PgError{Code: "40P01"}, faultRetry},    // deadlock
+		{&pg, &pgconn.PgError{Code: "40P01"}, faultDeadlock}, // deadlock
 		{&pg, &pgconn.PgError{Code: "40001"}, faultRetry},    // serialization
 		{&pg, &pgconn.PgError{Code: "55P03"}, faultRetry},    // lock timeout
 		{&pg, &pgconn.PgError{Code: "53100"}, faultDatabase}, // disk full

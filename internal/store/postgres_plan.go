@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"cmp"
 	"slices"
 
 	"github.com/jackc/pgx/v5"
@@ -68,9 +69,11 @@ func (p *plan) make(us []*unit) {
 		case kindAppend:
 			u.applied = true
 		case kindPut:
-			p.wave(rankPut, &u.record.Lookup, u.record.Dedupe, ordered).puts.add(u)
+			w := p.wave(rankPut, &u.record.Lookup, u.record.Dedupe, ordered)
+			w.puts.us = append(w.puts.us, u)
 		case kindUpsert:
-			p.wave(rankUpsert, &u.record.Lookup, u.record.Dedupe, ordered).upserts.add(u)
+			w := p.wave(rankUpsert, &u.record.Lookup, u.record.Dedupe, ordered)
+			w.upserts.us = append(w.upserts.us, u)
 		case kindDelete:
 			p.wave(rankDelete, &u.lookup, nil, ordered).delete(u)
 		case kindFingerprint:
@@ -81,6 +84,26 @@ func (p *plan) make(us []*unit) {
 			p.keys = append(p.keys, u)
 		}
 	}
+	p.sort()
+}
+
+// sort gives rows the order in which all nodes lock them. Two nodes that make the same
+// rows at once, each in an order of its own, would wait for each other until PostgreSQL
+// ends one of them a second later. Calls that share a commit are concurrent: none may
+// rely on an order. What remains, the committer resolves.
+func (p *plan) sort() {
+	for _, w := range p.waves[:p.used] {
+		w.upserts.fill()
+		w.puts.fill()
+	}
+	slices.SortStableFunc(p.fingerprints, func(a, b *unit) int { return bytes.Compare(a.hash[:], b.hash[:]) })
+	slices.SortStableFunc(p.holders, func(a, b *unit) int {
+		return cmp.Or(cmp.Compare(a.holder.Tenant, b.holder.Tenant), cmp.Compare(a.holder.Name, b.holder.Name))
+	})
+	slices.SortStableFunc(p.keys, func(a, b *unit) int {
+		return cmp.Or(cmp.Compare(a.key.Tenant, b.key.Tenant), cmp.Compare(a.key.Holder, b.key.Holder),
+			cmp.Compare(a.key.Purpose, b.key.Purpose), cmp.Compare(a.key.Version, b.key.Version))
+	})
 }
 
 // wave finds the wave for a change of the row with one of two keys.
@@ -212,13 +235,27 @@ type recordArrays struct {
 	customers, references               []string
 }
 
-func (a *recordArrays) add(u *unit) {
-	r := &u.record
+// fill makes the columns of us, in the order of what may stand in the way of a row
+// that another node makes at the same moment: a card's keyed hash, else the lookup key.
+func (a *recordArrays) fill() {
+	slices.SortStableFunc(a.us, func(x, y *unit) int { return bytes.Compare(rival(&x.record), rival(&y.record)) })
+	for _, u := range a.us {
+		a.add(&u.record)
+	}
+}
+
+func rival(r *vault.Record) []byte {
+	if r.Dedupe != nil {
+		return r.Dedupe[:]
+	}
+	return r.Lookup[:]
+}
+
+func (a *recordArrays) add(r *vault.Record) {
 	var dedupe []byte
 	if r.Dedupe != nil {
 		dedupe = r.Dedupe[:]
 	}
-	a.us = append(a.us, u)
 	a.lookups, a.dedupes = append(a.lookups, r.Lookup[:]), append(a.dedupes, dedupe)
 	a.keys, a.sealed = append(a.keys, r.Key[:]), append(a.sealed, r.Sealed)
 	a.holders, a.versions = append(a.holders, r.HolderID), append(a.versions, int64(r.KeyVersion))

@@ -117,10 +117,13 @@ func (w *postgresWriter) judge(err error) fault {
 	if !ok || len(e.Code) != 5 {
 		return faultDatabase
 	}
+	if e.Code == "40P01" {
+		return faultDeadlock
+	}
 	switch e.Code[:2] {
 	case "21", "22", "23", "54": // cardinality, data, integrity constraint, limit
 		return faultUnit
-	case "40": // serialization, deadlock
+	case "40": // serialization
 		return faultRetry
 	}
 	if e.Code == "55P03" { // lock_timeout
