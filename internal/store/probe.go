@@ -3,14 +3,24 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"cardea/internal/audit"
 	"cardea/internal/vault"
 )
 
-// Probe implements vault.Store. Its row is no cardholder data and has no entry.
+// Probe implements vault.Store. Its row is no cardholder data and has no entry. A node
+// has one such row, which another probe would remove before this one has read it: they
+// wait for each other.
 func (s *Store) Probe(ctx context.Context) vault.Probe {
 	var p vault.Probe
+	select {
+	case s.probing <- struct{}{}:
+		defer func() { <-s.probing }()
+	case <-ctx.Done():
+		err := unavailable(fmt.Errorf("another probe has not ended: %w", context.Cause(ctx)))
+		return vault.Probe{Connect: err, Read: err, Write: err, Delete: err}
+	}
 	p.Connect = s.view(ctx, readOther, func(ctx context.Context, c session) error {
 		var one int64
 		_, err := queryOne(ctx, c, []any{&one}, "SELECT 1")

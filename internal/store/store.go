@@ -70,7 +70,8 @@ type Store struct {
 	window   int64           // rows that a statement looks at, at most
 	ctx      context.Context // of what runs in the background
 	stop     context.CancelFunc
-	pruning  sync.Once // started
+	pruning  sync.Once     // started
+	probing  chan struct{} // holds one value while a probe runs
 	upkeep   sync.WaitGroup
 	close    func() error
 }
@@ -90,7 +91,8 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	}
 	s := &Store{
 		origin: origin, log: o.Logger, now: o.Now, met: newMetrics(), registry: o.Metrics, window: scanWindow,
-		mono: time.Now, //nolint:forbidigo // measures intervals, also where Now stands still
+		mono:    time.Now, //nolint:forbidigo // measures intervals, also where Now stands still
+		probing: make(chan struct{}, 1),
 	}
 	s.close = sync.OnceValue(s.shutdown)
 	if path, ok := strings.CutPrefix(o.URL, "sqlite:"); ok {

@@ -430,6 +430,17 @@ func testProbe(t *testing.T, url string) {
 			t.Errorf("probe: %+v", p)
 		}
 	}
+	var wg sync.WaitGroup
+	for range 4 { // a load balancer and an operator look at once
+		wg.Go(func() {
+			for range 25 {
+				if p := s.Probe(t.Context()); p != (vault.Probe{}) {
+					t.Errorf("probe beside others: %+v", p)
+				}
+			}
+		})
+	}
+	wg.Wait()
 	if got := entries(t, s); got != 0 {
 		t.Errorf("%d entries for a probe", got)
 	}
