@@ -201,7 +201,7 @@ func TestRotationMovesTheVaultsRecords(t *testing.T) {
 		}
 	}
 	// The alias names the new key by now, and still the rotation that was begun is meant.
-	if out, err := v.d.run(t, 0, env, args...); err != nil || !strings.Contains(out, "have two others approve its destruction") {
+	if out, err := v.d.run(t, 0, env, args...); err != nil || !strings.Contains(out, "have it destroyed by 'cardea keys retire --key-id ") {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	x = v.state(t, old)

@@ -95,10 +95,11 @@ func (c ceremonyImportCommand) Run(ctx context.Context, p *Process) (err error) 
 		if c.NeverExpires {
 			detail += ", never expires: " + c.Reason
 		}
-		if _, err := ledger.Begin(st.Request, signed); err != nil {
+		again, err := ledger.Begin(st.Request, signed)
+		if err != nil {
 			return "", detail, err
 		}
-		if err := c.importMaterial(ctx, w, &v); err != nil {
+		if err := c.importMaterial(ctx, w, &v, again); err != nil {
 			return "", detail, err
 		}
 		return "imported", detail, ledger.Finish(st.Request, "imported, material "+v.MaterialID)
@@ -159,8 +160,9 @@ func (c ceremonyImportCommand) expiry(now time.Time) (time.Time, error) {
 	return t.UTC().Truncate(time.Second), nil
 }
 
-// importMaterial imports, and asks what came of it.
-func (c ceremonyImportCommand) importMaterial(ctx context.Context, w *ceremony.Wrapped, v *importView) error {
+// importMaterial imports, and asks what came of it. again says that an import with the
+// same approval was begun before and may have been done.
+func (c ceremonyImportCommand) importMaterial(ctx context.Context, w *ceremony.Wrapped, v *importView, again bool) error {
 	k, err := c.administer(ctx, w.KeyID)
 	if err != nil {
 		return err
@@ -176,6 +178,12 @@ func (c ceremonyImportCommand) importMaterial(ctx context.Context, w *ceremony.W
 		in.KeyMaterialDescription = &c.MaterialNotes
 	}
 	out, err := k.ImportKeyMaterial(ctx, in)
+	if err != nil && again && c.NewMaterial { // if it is the key's already it is new no more, but can be imported as what it has
+		in.ImportType = types.ImportTypeExistingKeyMaterial
+		if known, kerr := k.ImportKeyMaterial(ctx, in); kerr == nil {
+			out, err = known, nil
+		}
+	}
 	if err != nil {
 		return fmt.Errorf("import key material: %w", err)
 	}

@@ -295,7 +295,7 @@ func (r *Rotator) next(ctx context.Context, k *Key, x *Rotation) error {
 	case !x.did("disable-old") && k.State == types.KeyStateEnabled:
 		add("what applications outside the vault have under the old key: encrypt or sign it anew, such as files by 'cardea rewrap'; when nothing needs it, also no backup, run this again with --disable-old")
 	default:
-		add("the old key is disabled: after a time in which nothing missed it, have two others approve its destruction: 'cardea approval request --operation key.schedule-deletion --target %s --param window=30', then 'cardea keys schedule-deletion --key-id %s'", x.Key, x.Key)
+		add("the old key is disabled: after a time in which nothing missed it, have it destroyed by 'cardea keys retire --key-id %s', whose --dry-run tells what still needs it and how to ask for the approval", x.Key)
 	}
 	return nil
 }
