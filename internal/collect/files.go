@@ -231,7 +231,8 @@ func (f *files) Next(ctx context.Context) (Batch, error) {
 // pick gives the next file to read: one to try again, or a new one.
 func (f *files) pick(ctx context.Context) (file, error) {
 	for name, b := range f.bad {
-		if !f.now().Before(b.Again) {
+		// A time further off than any wait is of a clock that was ahead.
+		if wait := b.Again.Sub(f.now()); wait <= 0 || wait > lastRetry {
 			return file{name: name, version: b.Version, grows: b.Grows}, nil
 		}
 	}

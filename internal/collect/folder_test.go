@@ -290,6 +290,26 @@ func TestUnreadableFilesAreTriedAgainAndThenFindings(t *testing.T) {
 	equal(t, p.all(t), nil, "at the end")
 }
 
+// TestUnreadableFilesAreTriedAgainAfterAClockThatWasAhead, and not when it would have come
+// to that time.
+func TestUnreadableFilesAreTriedAgainAfterAClockThatWasAhead(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	write(t, p.dir, "broken.json.gz", gz(logFile(0, 200))[:100])
+	p.clock.t = start.Add(400 * 24 * time.Hour)
+	p.begin(t)
+	p.all(t)
+	p.clock.t = start
+	p.begin(t)
+	for range 4 {
+		p.all(t)
+		p.clock.t = p.clock.t.Add(90 * time.Minute)
+	}
+	if f := p.src.Status().Findings; len(f) != 1 {
+		t.Errorf("got %+v", f)
+	}
+}
+
 func TestUnsoundPartsAreTold(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)

@@ -48,6 +48,7 @@ type Lookup struct {
 	token    *string
 	from, to time.Time // of this round; zero between rounds
 	next     time.Time // the end of the last round
+	newest   time.Time // of the events that were given
 
 	mu     sync.Mutex // guards what follows
 	number int
@@ -55,13 +56,14 @@ type Lookup struct {
 }
 
 type lookupRound struct {
-	number int // of the last batch of it
-	until  time.Time
+	number        int // of the last batch of it
+	until, newest time.Time
 }
 
 type lookupCursor struct {
 	Version int       `json:"v"`
 	Until   time.Time `json:"until"`
+	Newest  time.Time `json:"newest,omitzero"` // event
 }
 
 // OpenLookup opens LookupEvents as a source. It does not reach for it yet.
@@ -90,7 +92,7 @@ func OpenLookup(ctx context.Context, o LookupOptions) (*Lookup, error) {
 	if c.Version > cursorVersion {
 		return nil, fmt.Errorf("%s is of a newer release (version %d)", l.path(), c.Version)
 	}
-	l.next = c.Until
+	l.next, l.newest = c.Until, c.Newest
 	return l, nil
 }
 
@@ -121,28 +123,42 @@ func (l *Lookup) Next(ctx context.Context) (Batch, error) {
 	}
 	l.looked(nil)
 	l.gave(&b)
+	for i := range b.Events {
+		if at := b.Events[i].Time; at.After(l.newest) {
+			l.newest = at
+		}
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.number++
 	number := l.number
 	if l.token = page.NextToken; l.token == nil {
-		l.rounds = append(l.rounds, lookupRound{number, l.to})
+		l.rounds = append(l.rounds, lookupRound{number, l.to, l.newest})
 		l.next, l.to = l.to, time.Time{}
 	}
 	b.ack = func(context.Context) error { return l.acked(number) }
 	return b, nil
 }
 
-// begin begins a round, if the last one is long enough ago.
+// begin begins a round, if the last one is long enough ago. If that has yet to come, the
+// clock was ahead and is right again: how far was read the events tell, whose times are
+// AWS's.
 func (l *Lookup) begin() bool {
-	now := l.now().UTC()
+	now := l.now().UTC().Round(0) // what was kept is compared by the wall's clock
 	from := l.next.Add(-lookupLate)
-	if l.next.IsZero() {
+	ahead := l.next.After(now)
+	switch {
+	case l.next.IsZero() || ahead && l.newest.IsZero():
 		if from = l.o.Since; from.IsZero() {
 			from = now.Add(-time.Hour)
 		}
-	} else if now.Sub(l.next) < lookupAgain {
+	case ahead:
+		from = l.newest.Add(-lookupLate)
+	case now.Sub(l.next) < lookupAgain:
 		return false
+	}
+	if latest := now.Add(-lookupLate); from.After(latest) {
+		from = latest
 	}
 	if oldest := now.Add(-lookupHistory); from.Before(oldest) {
 		from = oldest
@@ -180,16 +196,15 @@ func (l *Lookup) batch(page *awstrail.LookupEventsOutput) (Batch, error) {
 func (l *Lookup) acked(number int) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var until time.Time
 	n := 0
 	for n < len(l.rounds) && l.rounds[n].number <= number {
-		until = l.rounds[n].until
 		n++
 	}
 	if n == 0 {
 		return nil
 	}
-	if err := saveJSON(l.path(), lookupCursor{Version: cursorVersion, Until: until}); err != nil {
+	last := l.rounds[n-1]
+	if err := saveJSON(l.path(), lookupCursor{Version: cursorVersion, Until: last.until, Newest: last.newest}); err != nil {
 		return err
 	}
 	l.rounds = l.rounds[n:]

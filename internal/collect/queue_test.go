@@ -226,6 +226,45 @@ func TestLookup(t *testing.T) {
 	}
 }
 
+// TestLookupAfterAClockThatWasAhead: what happened while it was is looked up, also after a
+// restart.
+func TestLookupAfterAClockThatWasAhead(t *testing.T) {
+	t.Parallel()
+	for _, restarts := range []bool{false, true} {
+		c := awstest.NewCloud(t)
+		now := &clock{start}
+		state := t.TempDir()
+		open := func() collect.Source {
+			l, err := collect.OpenLookup(t.Context(), collect.LookupOptions{Options: collect.Options{State: state, Now: now.now}, AWS: awsAt(c.URL)})
+			ok(t, err)
+			return l
+		}
+		c.Events = []string{record(1)}
+		now.t = start.Add(24 * time.Hour)
+		src := open()
+		equal(t, drain(t, src, true), wantIDs(1, 2), "ahead")
+		now.t = start.Add(time.Minute)
+		if restarts {
+			src = open()
+		}
+		drain(t, src, true)
+		drain(t, src, true) // it is too soon
+		if len(c.Lookups) != 2 {
+			t.Fatalf("asked %d times", len(c.Lookups))
+		}
+		asked := c.Lookups[1]
+		newest := src.Status().NewestEvent
+		if from, to := asked["StartTime"].(float64), asked["EndTime"].(float64); from >= to || to != float64(now.t.Unix()) || newest.Unix() < int64(from) {
+			t.Errorf("restarted %v: asked from %v to %v, the newest event is of %v", restarts, from, to, newest.Unix())
+		}
+		now.t = now.t.Add(2 * time.Minute)
+		drain(t, src, true)
+		if from := c.Lookups[2]["StartTime"].(float64); from != float64(now.t.Add(-22*time.Minute).Unix()) {
+			t.Errorf("later asked from %v", from)
+		}
+	}
+}
+
 func TestPublicKeysOfAWS(t *testing.T) {
 	t.Parallel()
 	c := awstest.NewCloud(t)
