@@ -180,7 +180,8 @@ func (n *Node) tenantReadiness(ctx context.Context, name string) httpd.Check {
 			c.State, c.Detail = httpd.Failing, err.Error()
 		}
 	case n.modeOf(name) == vault.ModeExternal:
-		if s, ok := n.externalTenants.Of(name); ok {
+		if s, release, ok := n.externalTenants.Acquire(name); ok {
+			defer release()
 			if err := s.Check(ctx); err != nil {
 				c.State, c.Detail = httpd.Failing, err.Error()
 			}

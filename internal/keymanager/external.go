@@ -36,10 +36,21 @@ func (t *ExternalTenants) Replace(services map[string]*Service) map[string]*Serv
 	return nil
 }
 
-// Of is a tenant's service, if it has one.
-func (t *ExternalTenants) Of(tenant string) (*Service, bool) {
-	s, ok := (*t.set.Load())[tenant]
-	return s, ok
+// Acquire is a tenant's service, if it has one, which stays usable until release is
+// called, also if it is replaced and closed meanwhile.
+func (t *ExternalTenants) Acquire(tenant string) (s *Service, release func(), ok bool) {
+	for {
+		set := t.set.Load()
+		s, ok := (*set)[tenant]
+		switch {
+		case !ok:
+			return nil, nil, false
+		case s.acquire():
+			return s, s.release, true
+		case t.set.Load() == set: // closed and not replaced: so is the node
+			return nil, nil, false
+		}
+	}
 }
 
 // ExternalWrapper wraps in tenants' encryption services, for mode external: each
@@ -50,16 +61,19 @@ type externalWrapper struct{ tenants *ExternalTenants }
 
 func (externalWrapper) Mode() vault.Mode { return vault.ModeExternal }
 
-func (x externalWrapper) of(tenant string) (*Service, error) {
-	s, ok := x.tenants.Of(tenant)
+func (x externalWrapper) of(tenant string) (s *Service, release func(), err error) {
+	s, release, ok := x.tenants.Acquire(tenant)
 	if !ok {
-		return nil, &vault.KeyError{Result: "key_not_configured", Err: fmt.Errorf("tenant %q has no external.url: %w", tenant, vault.ErrKeyUnavailable)}
+		return nil, nil, &vault.KeyError{Result: "key_not_configured", Err: fmt.Errorf("tenant %q has no external.url: %w", tenant, vault.ErrKeyUnavailable)}
 	}
-	return s, nil
+	return s, release, nil
 }
 
 func (x externalWrapper) Usable(tenant string) error {
-	_, err := x.of(tenant)
+	_, release, err := x.of(tenant)
+	if err == nil {
+		release()
+	}
 	return err
 }
 
@@ -89,10 +103,11 @@ func (x externalWrapper) Generate(ctx context.Context, w vault.WrappedKey) ([]by
 const externalLabel = "cardea external wrapped key v1"
 
 func (x externalWrapper) Wrap(ctx context.Context, w vault.WrappedKey, key secret.Bytes) ([]byte, error) {
-	s, err := x.of(w.Tenant)
+	s, release, err := x.of(w.Tenant)
 	if err != nil {
 		return nil, err
 	}
+	defer release()
 	id := serviceKeyOf(w.Tenant)
 	// The service binds nothing to its ciphertext, so the binding is a part of it.
 	bound := sha256.Sum256(elsewhereContext(externalLabel, w, id))
@@ -118,10 +133,11 @@ func (x externalWrapper) Wrap(ctx context.Context, w vault.WrappedKey, key secre
 }
 
 func (x externalWrapper) Unwrap(ctx context.Context, w vault.WrappedKey) (secret.Bytes, error) {
-	s, err := x.of(w.Tenant)
+	s, release, err := x.of(w.Tenant)
 	if err != nil {
 		return secret.Bytes{}, fmt.Errorf("cannot be unwrapped: %w", err)
 	}
+	defer release()
 	stored, err := wrappedElsewhere(w, ciphertext.ModeExternal)
 	if err != nil {
 		return secret.Bytes{}, err

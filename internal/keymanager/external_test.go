@@ -184,6 +184,60 @@ func TestExternalServiceOverMutualTLS(t *testing.T) {
 	}
 }
 
+// TestExternalServiceIsReplacedWhileItIsUsed: a configuration that is read again brings
+// another client for the same service, and closes the one before.
+func TestExternalServiceIsReplacedWhileItIsUsed(t *testing.T) {
+	t.Parallel()
+	s := newEncryptionService(t, (*httptest.Server).Start)
+	entered, goOn := make(chan struct{}, 1), make(chan struct{})
+	s.failWith(func(w http.ResponseWriter, r *http.Request) bool {
+		if !strings.HasPrefix(r.Header.Get("Authorization"), "Basic MzAz") {
+			w.WriteHeader(http.StatusUnauthorized)
+			return true
+		}
+		if r.URL.Path == "/key/create" { // between two calls that one key takes
+			entered <- struct{}{}
+			<-goOn
+		}
+		return false
+	})
+	credentials := secret.New([]byte("0123456789abcdef0123456789ABCDEF"))
+	o := func() ServiceOptions {
+		return ServiceOptions{URL: s.URL, Credentials: secret.Copy(credentials.Expose())}
+	}
+	before := newService(t, "acme", o())
+	tenants := NewExternalTenants(map[string]*Service{"acme": before})
+	w := ExternalWrapper(tenants)
+	done := make(chan error, 1)
+	go func() {
+		_, key, err := w.Generate(t.Context(), someKey())
+		key.Destroy()
+		done <- err
+	}()
+	<-entered
+	tenants.Replace(map[string]*Service{"acme": newService(t, "acme", o())})
+	before.Close()
+	if !before.o.Credentials.Present() || before.o.Credentials.Len() == 0 {
+		t.Error("the credentials are gone while they are used")
+	}
+	close(goOn)
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if n := before.o.Credentials.Len(); n != 0 {
+		t.Error("the credentials stay when they are used no more")
+	}
+	if err := w.Usable("acme"); err != nil {
+		t.Error(err)
+	}
+	for _, s := range tenants.Replace(map[string]*Service{"acme": before}) {
+		s.Close()
+	}
+	if err := w.Usable("acme"); !errors.Is(err, vault.ErrKeyUnavailable) {
+		t.Errorf("a closed service: %v", err)
+	}
+}
+
 // otherRoot is an authority that has signed nothing here.
 func otherRoot(t *testing.T) []byte {
 	t.Helper()

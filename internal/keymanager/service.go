@@ -15,6 +15,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -51,6 +52,10 @@ type Service struct {
 	tenant string
 	o      ServiceOptions
 	http   *http.Client
+
+	mu     sync.Mutex // guards all below
+	users  int        // who may still send
+	closed bool
 }
 
 // NewService makes a client that is a tenant's. It calls nobody yet.
@@ -90,10 +95,39 @@ func NewService(tenant string, o ServiceOptions) (*Service, error) {
 	}, nil
 }
 
-// Close ends idle connections and wipes the credentials.
+// acquire keeps the credentials until release, unless the service is closed.
+func (s *Service) acquire() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	s.users++
+	return true
+}
+
+func (s *Service) release() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.users--
+	s.wipe()
+}
+
+// Close ends idle connections and wipes the credentials, once those who have been given
+// the service are done.
 func (s *Service) Close() {
-	s.http.CloseIdleConnections()
-	s.o.Credentials.Destroy()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	s.wipe()
+}
+
+// wipe is called with mu held.
+func (s *Service) wipe() {
+	if s.closed && s.users == 0 {
+		s.http.CloseIdleConnections()
+		s.o.Credentials.Destroy()
+	}
 }
 
 // serviceKey names a key of the service.
