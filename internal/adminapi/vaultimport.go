@@ -73,11 +73,11 @@ var importCodes = []struct {
 	{vault.ErrCorrupt, "Corrupt"},
 	{vault.ErrUnavailable, "ServiceUnavailable"},
 	{vault.ErrLocked, "Locked"},
+	{vault.ErrShredded, "Shredded"}, // also of a key that is destroyed: another try is of no use
 	{vault.ErrKeyUnavailable, "KeyUnavailable"},
 	{vault.ErrKeyThrottled, "KeyThrottled"},
 	{vault.ErrUnknownTenant, "UnknownTenant"},
 	{vault.ErrSuspended, "Suspended"},
-	{vault.ErrShredded, "Shredded"},
 	{vault.ErrDenied, "AccessDenied"},
 }
 

@@ -27,7 +27,7 @@ func (e *Envelope) Rotate(ctx context.Context, tenant, holder string, p vault.Pu
 		}
 		switch {
 		case w.State == vault.KeyDestroyed:
-			return w, fmt.Errorf("key %s is %s, and there is no active one: %w", w.ID, w.State, vault.ErrKeyUnavailable)
+			return w, fmt.Errorf("key %s is %s, and there is no active one: %w", w.ID, w.State, errDestroyed)
 		case w.State == vault.KeyActive && e.currentIn(w, mode): // another node was faster
 			return w, nil
 		}

@@ -249,10 +249,14 @@ func (e *Envelope) checked(k *clearKey, err error) (*clearKey, error) {
 	return k, nil
 }
 
+// errDestroyed is of a key that is gone. Only shredding destroys keys: who had the
+// merchant in memory from before it was shredded is told as all others are.
+var errDestroyed = fmt.Errorf("%w: %w", vault.ErrShredded, vault.ErrKeyUnavailable)
+
 // unwrap makes a key usable, by the wrapper of its own mode.
 func (e *Envelope) unwrap(ctx context.Context, w vault.WrappedKey) (*clearKey, error) {
 	if w.State == vault.KeyDestroyed {
-		return nil, fmt.Errorf("key %s is destroyed: %w", w.ID, vault.ErrKeyUnavailable)
+		return nil, fmt.Errorf("key %s is destroyed: %w", w.ID, errDestroyed)
 	}
 	wrapper, ok := e.wrappers[w.Mode]
 	if !ok {

@@ -127,7 +127,7 @@ func TestKeyThatARecordNamesIsRefused(t *testing.T) {
 		{name: "of no version", sealed: with(func(s *vault.Sealed) { s.KeyVersion = 0 }), want: vault.ErrCorrupt, msg: "version 0, which is not in the inventory"},
 		{name: "of a later version", sealed: with(func(s *vault.Sealed) { s.KeyVersion = 2 }), want: vault.ErrCorrupt, msg: "version 2, which is not in the inventory"},
 		{name: "of another mode", sealed: with(func(s *vault.Sealed) { s.Mode = 9 }), want: vault.ErrCorrupt, msg: "record names mode 9, which no key manager here opens"},
-		{name: "destroyed", sealed: good, change: func(k *vault.WrappedKey) { k.State = vault.KeyDestroyed }, want: vault.ErrKeyUnavailable, msg: "is destroyed"},
+		{name: "destroyed", sealed: good, change: func(k *vault.WrappedKey) { k.State = vault.KeyDestroyed }, want: vault.ErrKeyUnavailable, msg: "is destroyed: merchant or entity was shredded: key is unavailable"},
 		{name: "wrapped in another mode", sealed: good, change: func(k *vault.WrappedKey) { k.Mode = 2 }, want: vault.ErrKeyUnavailable, msg: "is in mode aws_kms_envelope, which is not served here"},
 		{name: "with another name", sealed: good, change: func(k *vault.WrappedKey) { k.Holder = "n" }, want: vault.ErrCorrupt, msg: "does not unwrap under the master key"},
 		{name: "cut short", sealed: good, change: func(k *vault.WrappedKey) { k.Wrapped = k.Wrapped[:20] }, want: vault.ErrCorrupt, msg: "does not unwrap under the master key"},
@@ -165,7 +165,7 @@ func TestNothingIsSealedAfterAKeyWasDestroyed(t *testing.T) {
 	inv.store.setState(vault.KeyVersion{ID: first.Key, Version: 1}, vault.KeyDestroyed)
 	l := newLocal(t, m, inv)
 	want := "key " + first.Key.String() + " is destroyed, and there is no active one"
-	if _, err := l.Seal(t.Context(), card("acme", "m"), text()); !errors.Is(err, vault.ErrKeyUnavailable) || !strings.Contains(err.Error(), want) {
+	if _, err := l.Seal(t.Context(), card("acme", "m"), text()); !errors.Is(err, vault.ErrShredded) || !strings.Contains(err.Error(), want) {
 		t.Errorf("seal: got %v", err)
 	}
 	if _, err := l.Rotate(t.Context(), "acme", "m", vault.PurposeRecord, "operator"); !errors.Is(err, vault.ErrKeyUnavailable) || !strings.Contains(err.Error(), want) {

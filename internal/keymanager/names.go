@@ -162,7 +162,9 @@ func (e *Envelope) lookUp(ctx context.Context, an activeName) (*name, error) {
 		return nil, fmt.Errorf("%s key: %w", an.purpose, err)
 	case w.Tenant != an.tenant || w.Holder != an.holder || w.Purpose != an.purpose:
 		return nil, fmt.Errorf("inventory has key %s for something else than it was asked for: %w", w.ID, vault.ErrCorrupt)
-	case w.State != vault.KeyActive: // what stood in the way of a new one
+	case w.State == vault.KeyDestroyed: // what stood in the way of a new one
+		return nil, fmt.Errorf("key %s is %s, and there is no active one: %w", w.ID, w.State, errDestroyed)
+	case w.State != vault.KeyActive:
 		return nil, fmt.Errorf("key %s is %s, and there is no active one: %w", w.ID, w.State, vault.ErrKeyUnavailable)
 	}
 	n.active.w = w

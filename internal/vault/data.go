@@ -119,6 +119,11 @@ func (s *Service) RetrieveData(ctx context.Context, who iam.Principal, d Datum) 
 		if rec.expired(s.now()) {
 			return fmt.Errorf("expired: %w", ErrNotFound)
 		}
+		if len(holder.Secret) == 0 { // it is being shredded, and its rows are not removed yet
+			if h, err := s.store.Holder(ctx, d.Tenant, d.Entity); err == nil && h.ShreddedAt != 0 {
+				return h.usable()
+			}
+		}
 		out, err = s.open(ctx, &rec, rec.context(d.owner(), holder.Secret))
 		c.entry.Result = "released"
 		return err

@@ -82,7 +82,10 @@ func TestShreddingLeavesNothingThatOpens(t *testing.T) {
 			if holder == "m1" {
 				c, err := n.RetrieveCard(t.Context(), client("acme"), all[0].owner, all[0].reference)
 				c.Destroy()
-				checkError(t, "its card", err, vault.ErrKeyUnavailable)
+				checkError(t, "its card", err, vault.ErrShredded)
+			} else {
+				_, err := n.RetrieveData(t.Context(), client("acme"), vault.Datum{Tenant: "acme", Entity: "e1", VaultID: "v1"})
+				checkError(t, "its value", err, vault.ErrShredded)
 			}
 			if j = n.finish(t, j.ID); j.State != vault.JobDone || j.Moved != j.Verified || j.Moved != map[string]int64{"m1": 110, "e1": 1}[holder] {
 				t.Errorf("%+v", j)

@@ -202,7 +202,7 @@ func (k *Keys) Open(ctx context.Context, c vault.RecordContext, s vault.Sealed) 
 		return secret.Bytes{}, err
 	}
 	if w.State == vault.KeyDestroyed {
-		return secret.Bytes{}, fmt.Errorf("key %s is destroyed: %w", w.ID, vault.ErrKeyUnavailable)
+		return secret.Bytes{}, fmt.Errorf("key %s is destroyed: %w: %w", w.ID, vault.ErrShredded, vault.ErrKeyUnavailable)
 	}
 	a, err := k.aead(w)
 	if err != nil {
