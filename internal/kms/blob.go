@@ -213,6 +213,10 @@ func (c *call) open(ctx context.Context, src *source) (secret.Bytes, *Material, 
 	}
 	m := k.Material(src.blob.MaterialID)
 	if m == nil || len(m.Handle) == 0 {
+		// Another node may have rotated the key a moment ago.
+		if err := c.s.cache.confirm(ctx, k); err != nil {
+			return secret.Bytes{}, nil, err
+		}
 		return secret.Bytes{}, nil, invalidCiphertext(errors.New("the key has no material " + src.blob.MaterialID))
 	}
 	aad := ciphertext.KMSContext(src.raw[:ciphertext.KMSHeaderSize], src.pairs)

@@ -2,6 +2,7 @@ package kms
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -65,6 +66,20 @@ func (c *cache) key(ctx context.Context, ref KeyRef) (*live, error) {
 	}
 	c.put(epoch, func() { c.keys.Set(ref, k) })
 	return k, nil
+}
+
+// confirm is errStale, and the key is forgotten, if it is not what is stored any more.
+func (c *cache) confirm(ctx context.Context, k *live) error {
+	row, err := c.store.Key(ctx, k.KeyRef)
+	switch {
+	case err == nil && row.Version == k.Version:
+		return nil
+	case err == nil, errors.Is(err, ErrNoRow):
+		c.forget([]Change{{KeyRef: k.KeyRef}})
+		return errStale
+	default:
+		return broken(CodeInternal, "The key could not be read.", err)
+	}
 }
 
 // liven makes a row ready for use.

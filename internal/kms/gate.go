@@ -64,7 +64,9 @@ func (s *Service) do(ctx context.Context, who Caller, op *Operation, in input, a
 	if !errors.Is(err, errStale) {
 		return err
 	}
-	defer s.anew.take(on)()
+	if !op.Uses { // those that use keys do not make each other begin anew
+		defer s.anew.take(on)()
+	}
 	for tries := 2; errors.Is(err, errStale); tries++ {
 		_, err = s.try(ctx, who, op, in, act, tries == maxTries)
 	}

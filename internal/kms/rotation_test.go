@@ -488,3 +488,50 @@ func TestNodesRotateAKeyOnce(t *testing.T) {
 		t.Errorf("%d rotations, want 1", n)
 	}
 }
+
+// TestCiphertextOfARotationOpensOnOtherNodes at once, though they have the key in their
+// caches as it was before; what was changed along with it holds there, too.
+func TestCiphertextOfARotationOpensOnOtherNodes(t *testing.T) {
+	t.Parallel()
+	f := kmstest.New(t)
+	admin, ctx := kmstest.Admin(t), t.Context()
+	k := f.Key(t, keyspec.SymmetricDefault)
+	other := node(t, f, "other")
+	rotated := func() (blob []byte) {
+		must(other.Encrypt(ctx, admin, &kms.EncryptInput{KeyID: k.ID, Plaintext: text("x")}))(t) // the key is cached
+		must(f.RotateKeyOnDemand(ctx, admin, &kms.RotateKeyOnDemandInput{KeyID: k.ID}))(t)
+		return encrypt(t, f, k.ID, "x", nil)
+	}
+	for name, open := range map[string]func(blob []byte) error{
+		"Decrypt": func(blob []byte) error {
+			_, err := other.Decrypt(ctx, admin, &kms.DecryptInput{CiphertextBlob: blob})
+			return err
+		},
+		"ReEncrypt": func(blob []byte) error {
+			_, err := other.ReEncrypt(ctx, admin, &kms.ReEncryptInput{CiphertextBlob: blob, DestinationKeyID: k.ID})
+			return err
+		},
+	} {
+		blob := rotated()
+		n := len(f.Entries(t))
+		ok(t, open(blob))
+		wantEntries(t, f, n, name+" "+kmstest.Region+" allowed")
+	}
+
+	blob := rotated()
+	ok(t, f.DisableKey(ctx, admin, &kms.DisableKeyInput{KeyID: k.ID}))
+	_, err := other.Decrypt(ctx, admin, &kms.DecryptInput{CiphertextBlob: blob})
+	kmstest.Refused(t, err, kms.CodeDisabled, k.ARN()+" is disabled.")
+
+	ok(t, f.EnableKey(ctx, admin, &kms.EnableKeyInput{KeyID: k.ID}))
+	other = node(t, f, "third") // which has not heard of a disabled key
+	blob = rotated()
+	f.Store.Fail(func(call string) error {
+		if call == "Key" {
+			return kms.ErrUnavailable
+		}
+		return nil
+	})
+	_, err = other.Decrypt(ctx, admin, &kms.DecryptInput{CiphertextBlob: blob})
+	kmstest.Refused(t, err, kms.CodeInternal, "The key could not be read.")
+}
