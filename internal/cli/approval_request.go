@@ -186,10 +186,11 @@ func (c approvalApproveCommand) Run(ctx context.Context, p *Process) error {
 		return err
 	}
 	defer s.Destroy()
-	signed, err := readSmall(c.Request)
+	signed, release, err := readToReplace(c.Request)
 	if err != nil {
 		return err
 	}
+	defer release()
 	st, out, err := approval.Approve(signed, reg, s, p.Now())
 	if err != nil {
 		return err

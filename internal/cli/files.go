@@ -6,6 +6,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+
+	"cardea/internal/disk"
 )
 
 // Small files: keys, registers, requests, components.
@@ -55,4 +57,32 @@ func replaceFile(path string, text []byte) error {
 		return errors.Join(err, os.Remove(f.Name()))
 	}
 	return nil
+}
+
+// readToReplace reads a small file that replaceFile will replace, and keeps others that
+// would do the same from it until release: of two who sign it at once one would write
+// over the signature of the other. Who is not first is told so. A folder that machines
+// share by a network may not be guarded.
+func readToReplace(path string) (text []byte, release func(), err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	release = func() {
+		disk.CloseLocked(f) //nolint:errcheck // only read from
+	}
+	held := disk.TryLockFile(f)
+	mine, err := f.Stat()
+	now, nerr := os.Stat(path)
+	if err = errors.Join(err, nerr); err == nil && (errors.Is(held, disk.ErrHeld) || !os.SameFile(mine, now)) {
+		err = fmt.Errorf("%s: somebody else is writing it at this moment: run this again", path)
+	}
+	if err == nil {
+		text, err = readSmall(path)
+	}
+	if err != nil {
+		release()
+		return nil, nil, err
+	}
+	return text, release, nil
 }
