@@ -318,5 +318,16 @@ func unfit(err error) bool {
 	return invalid || errors.Is(err, ErrCorrupt)
 }
 
+// shredded says whether a record does not open because its holder was shredded, and
+// is the business of the job that removes it.
+func (r *jobRun) shredded(ctx context.Context, h *HeldRecord, err error) bool {
+	if isShredded(err) || !errors.Is(err, ErrCorrupt) || len(h.Holder.Secret) > 0 {
+		return isShredded(err)
+	}
+	now, err := r.a.o.Store.Holder(ctx, h.Holder.Tenant, h.Holder.Name)
+	return isNotFound(err) || err == nil && now.ShreddedAt != 0
+}
+
+func isShredded(err error) bool { return errors.Is(err, ErrShredded) }
 func isNotFound(err error) bool { return errors.Is(err, ErrNotFound) }
 func isConflict(err error) bool { return errors.Is(err, ErrConflict) }

@@ -126,7 +126,12 @@ func (r *jobRun) openAll(ctx context.Context, rows []HeldRecord, count bool) err
 		p.Destroy()
 		if err == nil {
 			opened.Add(1)
-		} else if unfit(err) {
+			return nil
+		}
+		if r.shredded(ctx, h, err) {
+			return nil
+		}
+		if unfit(err) {
 			failed[i] = err
 			return nil
 		}

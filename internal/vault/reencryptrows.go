@@ -118,6 +118,9 @@ func (r *jobRun) sealBatch(ctx context.Context, from *source, after int64) (b ba
 		switch {
 		case err == nil:
 			return nil
+		case r.shredded(ctx, h, err):
+			b.failed[i] = ErrShredded
+			return nil
 		case unfit(err):
 			b.failed[i] = err
 			return nil
@@ -142,6 +145,9 @@ func (r *jobRun) move(ctx context.Context, from *source, b *batch) (bad, skipped
 	old := map[KeyVersion]bool{}
 	for i := range b.leaving {
 		h := &b.leaving[i]
+		if isShredded(b.failed[i]) {
+			continue
+		}
 		if b.failed[i] != nil {
 			bad++
 			if err := r.tell(ctx, h, OpKeyReencrypt, b.failed[i]); err != nil {

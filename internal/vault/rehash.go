@@ -116,7 +116,7 @@ func (r *jobRun) hash(ctx context.Context, active WrappedKey, h *HeldRecord) (*M
 		defer hashed.Destroy()
 	}
 	if err != nil {
-		if unfit(err) {
+		if unfit(err) || r.shredded(ctx, h, err) {
 			return nil, nil //nolint:nilnil // moving it tells so
 		}
 		return nil, err

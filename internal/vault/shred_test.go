@@ -119,6 +119,53 @@ func TestShreddingLeavesNothingThatOpens(t *testing.T) {
 	}
 }
 
+// What a job meets of a holder that is being shredded is neither damaged nor moved.
+func TestOtherJobsLeaveWhatIsBeingShredded(t *testing.T) {
+	t.Parallel()
+	for _, holder := range []string{"m1", "e1"} {
+		for name, ask := range map[string]func(*vault.KeyAdmin) (vault.Job, error){
+			"rotate": func(a *vault.KeyAdmin) (vault.Job, error) {
+				return a.Rotate(t.Context(), operator(), vault.JobRequest{Tenant: "acme", Verify: true})
+			},
+			"verify": func(a *vault.KeyAdmin) (vault.Job, error) {
+				return a.Verify(t.Context(), operator(), vault.JobRequest{Tenant: "acme"})
+			},
+		} {
+			t.Run(holder+" "+name, func(t *testing.T) {
+				t.Parallel()
+				n := newKeyNode(t, "a", nil)
+				n.fill(t, 4)
+				n.clock.pass(time.Second)
+				s, err := n.admin.Shred(t.Context(), operator(), vault.JobRequest{Tenant: "acme", Holder: holder, Reason: "r"})
+				if err != nil {
+					t.Fatal(err)
+				}
+				n.admin.TakeUp(t.Context())
+				if _, err := n.admin.Pause(t.Context(), operator(), s.ID.String()); err != nil {
+					t.Fatal(err)
+				}
+				j, err := ask(n.admin)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for range 3 {
+					n.admin.TakeUp(t.Context())
+					n.clock.pass(2 * time.Minute)
+				}
+				if j, err = n.admin.Job(t.Context(), operator(), j.ID.String()); err != nil || j.State != vault.JobDone || j.Bad != 0 || j.Verified == 0 {
+					t.Errorf("%+v, %v", j, err)
+				}
+				if _, err := n.admin.Continue(t.Context(), operator(), s.ID.String()); err != nil {
+					t.Fatal(err)
+				}
+				if s = n.finish(t, s.ID); s.State != vault.JobDone || s.Moved == 0 {
+					t.Errorf("%+v", s)
+				}
+			})
+		}
+	}
+}
+
 func TestShreddingWhereKMSHasTheKeySaysSo(t *testing.T) {
 	t.Parallel()
 	n := newKeyNode(t, "a", nil)
