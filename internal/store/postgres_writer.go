@@ -11,8 +11,13 @@ import (
 )
 
 // lockWait is how long open waits for a log whose last process, or whose last
-// connection of this process, may be only just gone.
-const lockWait = 2 * time.Second
+// connection of this process, may be only just gone: the server ends what a dead
+// client has asked for before it lets go, and may be waiting for its disk. It tells of
+// the wait after lockTold.
+const (
+	lockWait = pgTimeout
+	lockTold = time.Second
+)
 
 // postgresWriter is the connection that writes. It holds the advisory lock on
 // the log, so that lock and connection go together.
@@ -37,7 +42,7 @@ func (w *postgresWriter) open(ctx context.Context) error {
 	if err := w.settings.apply(ctx, conn); err != nil {
 		return err
 	}
-	wait := time.After(lockWait)
+	wait, tell := time.After(lockWait), time.After(lockTold)
 	if w.waited {
 		wait = time.After(0)
 	}
@@ -53,6 +58,8 @@ func (w *postgresWriter) open(ctx context.Context) error {
 		case <-wait:
 			w.waited = true
 			return ErrLogTaken
+		case <-tell:
+			w.log.WarnContext(ctx, "another process writes this node's audit log, or the database has yet to end its last connection: waiting", slog.Duration("at_most", lockWait))
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
