@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	awskms "github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 
@@ -41,16 +42,17 @@ func between(c *awskms.Client, after func(operation, body string, res *http.Resp
 	return awskms.New(c.Options(), func(o *awskms.Options) { o.HTTPClient = answering{o.HTTPClient, after} })
 }
 
-// losing is a client that loses the first answer to an operation.
+// losing is a client that loses the first answer to an operation, and repeats requests
+// as the SDK does unless it is told otherwise.
 func losing(c *awskms.Client, operation string) *awskms.Client {
 	lost := false
-	return between(c, func(op, _ string, res *http.Response) (*http.Response, error) {
+	return awskms.New(between(c, func(op, _ string, res *http.Response) (*http.Response, error) {
 		if op != operation || lost {
 			return res, nil
 		}
 		lost = true
 		return nil, errors.Join(errors.New("connection reset by peer"), res.Body.Close())
-	})
+	}).Options(), func(o *awskms.Options) { o.Retryer = retry.NewStandard() })
 }
 
 // refusing answers requests of an operation that name something by an error.
