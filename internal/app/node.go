@@ -65,8 +65,9 @@ type Node struct {
 	makesCustodians bool // as Options.MakesCustodians
 	token           *rootToken
 
-	mu     sync.Mutex    // guards config, held while it is replaced
-	config config.Config // in force
+	sealing sync.Mutex    // held while seals are taken up; before mu
+	mu      sync.Mutex    // guards config, held while it is replaced
+	config  config.Config // in force
 }
 
 // newNode opens the store and builds what stands on it. The caller closes the node
@@ -248,6 +249,8 @@ func (n *Node) flushRefusals(ctx context.Context, all bool) {
 
 // reload takes up the tenants of cfg.
 func (n *Node) reload(ctx context.Context, cfg config.Config) error {
+	n.sealing.Lock()
+	defer n.sealing.Unlock()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if err := n.applyTenants(ctx, cfg); err != nil {

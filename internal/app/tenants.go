@@ -157,26 +157,37 @@ func LockerSeal(t config.Tenant) (custodian.HyperswitchSeal, error) {
 // refreshSeals takes up the seals that 'cardea custodian init' and 'rekey' made
 // since the last time.
 func (n *Node) refreshSeals(ctx context.Context) {
-	for name, t := range n.current().Tenants {
-		if t.MasterKey.Present() || t.SealedMasterKey.Present() {
-			continue
-		}
-		if t.Unseal == config.UnsealPKCS11 {
-			n.refreshToken(ctx, name)
-			continue
-		}
-		s, err := n.ceremonies.Seal(ctx, name)
-		if err == nil {
-			err = n.takeUp(ctx, name, s)
-		}
-		if err != nil && !errors.Is(err, vault.ErrNotFound) && ctx.Err() == nil {
-			n.log.WarnContext(ctx, "seal not read, the one in memory stays", slog.String("tenant", name), slog.Any("error", err))
-		}
+	for name := range n.current().Tenants {
+		n.refreshSeal(ctx, name)
+	}
+}
+
+// refreshSeal keeps a reload out from when it reads how the tenant is configured until
+// the seal is taken up: that of a configuration before would lock the tenant.
+func (n *Node) refreshSeal(ctx context.Context, name string) {
+	n.sealing.Lock()
+	defer n.sealing.Unlock()
+	t, served := n.current().Tenants[name]
+	if !served || t.MasterKey.Present() || t.SealedMasterKey.Present() {
+		return
+	}
+	if t.Unseal == config.UnsealPKCS11 {
+		n.refreshToken(ctx, name)
+		return
+	}
+	s, err := n.ceremonies.Seal(ctx, name)
+	if err == nil {
+		err = n.takeUp(ctx, name, s)
+	}
+	if err != nil && !errors.Is(err, vault.ErrNotFound) && ctx.Err() == nil {
+		n.log.WarnContext(ctx, "seal not read, the one in memory stays", slog.String("tenant", name), slog.Any("error", err))
 	}
 }
 
 // TakeUpSeals makes the keeper use the seals as they are in the store now.
 func (n *Node) TakeUpSeals(ctx context.Context) error {
+	n.sealing.Lock()
+	defer n.sealing.Unlock()
 	for name, t := range n.current().Tenants {
 		seal, err := n.sealOf(ctx, name, t)
 		if err == nil {

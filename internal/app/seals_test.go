@@ -1,0 +1,52 @@
+package app
+
+import (
+	"sync"
+	"testing"
+	"time"
+
+	"cardea/internal/config"
+	"cardea/internal/custodian"
+	"cardea/internal/iam"
+	"cardea/internal/secret"
+	"cardea/internal/vault"
+)
+
+// TestReloadIsNotUndoneByALookForSeals: a node that is just looking for new seals of the
+// tenants as they were does not lock one that a reload has given its master key.
+func TestReloadIsNotUndoneByALookForSeals(t *testing.T) {
+	t.Parallel()
+	cfg := config.Default()
+	cfg.Node.Name, cfg.Node.DataDir, cfg.Vault.Listen, cfg.Ops.Listen = "vault", t.TempDir(), "127.0.0.1:0", "127.0.0.1:0"
+	sealed := config.DefaultTenant()
+	sealed.Mode = config.ModeLocal
+	cfg.Tenants = map[string]config.Tenant{"acme": sealed}
+	a, _ := start(t, cfg, time.Now)
+	handouts, err := a.Vault().Ceremonies().Init(t.Context(), iam.System("test"), "acme", vault.Terms{
+		Form: custodian.FormShares, Threshold: 2, Custodians: []string{"alice", "bob", "carol"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, h := range handouts {
+		h.Destroy()
+	}
+	open := sealed
+	open.MasterKey, open.InsecureMasterKeyWithoutCustodians = secret.Random(32), true
+	for range 200 {
+		for _, tenant := range []config.Tenant{sealed, open} {
+			next := cfg
+			next.Tenants = map[string]config.Tenant{"acme": tenant}
+			next.Derive("")
+			var wg sync.WaitGroup
+			wg.Go(func() { a.Vault().refreshSeals(t.Context()) })
+			if err := a.Reload(t.Context(), next); err != nil {
+				t.Error(err)
+			}
+			wg.Wait()
+		}
+		if !a.Vault().keeper.Unlocked("acme") {
+			t.Fatal("the tenant is locked, though its master key is configured")
+		}
+	}
+}
