@@ -40,8 +40,11 @@ func (n *Node) keyPolicy(tenant string) vault.KeyPolicy {
 	return vault.KeyPolicy{Cryptoperiod: t.Cryptoperiod.Duration, MessageLimit: uint64(max(0, t.MessageLimit)), Rate: cfg.Keys.ReencryptRate}
 }
 
-// suspended wipes a tenant's master key, too.
+// suspended wipes a tenant's master key, too. Who takes up a seal meanwhile has seen
+// that the tenant is suspended, or is done.
 func (n *Node) suspended(ctx context.Context, tenant string) {
+	n.sealing.Lock()
+	defer n.sealing.Unlock()
 	if err := n.keeper.Lock(tenant); err != nil && !errors.Is(err, custodian.ErrUnknownTenant) && !errors.Is(err, custodian.ErrLocked) {
 		n.log.WarnContext(ctx, "master key of a suspended tenant", slog.String("tenant", tenant), slog.Any("error", err))
 	}
@@ -50,6 +53,8 @@ func (n *Node) suspended(ctx context.Context, tenant string) {
 
 // resumed takes up a master key that needs no custodians.
 func (n *Node) resumed(ctx context.Context, tenant string) {
+	n.sealing.Lock()
+	defer n.sealing.Unlock()
 	t, ok := n.current().Tenants[tenant]
 	if !ok {
 		return

@@ -50,3 +50,39 @@ func TestReloadIsNotUndoneByALookForSeals(t *testing.T) {
 		}
 	}
 }
+
+// TestSuspendedTenantKeepsNoMasterKey: of a tenant that is suspended while a
+// reload takes up its master key, that is wiped all the same.
+func TestSuspendedTenantKeepsNoMasterKey(t *testing.T) {
+	t.Parallel()
+	cfg := config.Default()
+	cfg.Node.Name, cfg.Node.DataDir, cfg.Vault.Listen, cfg.Ops.Listen = "vault", t.TempDir(), "127.0.0.1:0", "127.0.0.1:0"
+	open := config.DefaultTenant()
+	open.Mode, open.MasterKey, open.InsecureMasterKeyWithoutCustodians = config.ModeLocal, secret.Random(32), true
+	cfg.Tenants = map[string]config.Tenant{"acme": open}
+	a, _ := start(t, cfg, time.Now)
+	n := a.Vault()
+	// As who takes up a seal and has seen the tenant before it was suspended.
+	n.sealing.Lock()
+	if err := n.keeper.Lock("acme"); err != nil {
+		t.Fatal(err)
+	}
+	n.gate.Tenants.Suspend(map[string]string{"acme": "test"})
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		n.suspended(t.Context(), "acme")
+	}()
+	select {
+	case <-done: // too early
+	case <-time.After(50 * time.Millisecond):
+	}
+	if err := n.keeper.Unlock("acme"); err != nil {
+		t.Fatal(err)
+	}
+	n.sealing.Unlock()
+	<-done
+	if n.keeper.Unlocked("acme") {
+		t.Error("the master key of a suspended tenant is in memory")
+	}
+}
