@@ -14,7 +14,7 @@ import (
 // layers says which packages may import which: a package imports only packages
 // of lower layers, never a sibling. A new package must be put here.
 var layers = [][]string{
-	{"internal/secret", "internal/disk"},
+	{"internal/secret", "internal/disk", "internal/turns"},
 	{"internal/notekey"},
 	{"internal/pan", "internal/iam", "internal/ciphertext", "internal/keyspec", "internal/audit", "internal/httpd", "internal/sdkhttp"},
 	{"internal/config", "internal/custodian", "internal/sigv4", "internal/cloudtrail", "internal/hyperswitch"},

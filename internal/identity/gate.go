@@ -57,7 +57,7 @@ func (s *Service) do(ctx context.Context, who *Caller, op *Operation, in input, 
 	if !errors.Is(err, errStale) {
 		return err
 	}
-	defer s.anew.take(on)()
+	defer s.anew.Take(on)()
 	for tries := 2; errors.Is(err, errStale); tries++ {
 		_, err = s.try(ctx, who, op, in, act, tries == maxTries)
 	}

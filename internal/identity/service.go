@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/maphash"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -15,6 +14,7 @@ import (
 	"cardea/internal/custodian"
 	"cardea/internal/iam"
 	"cardea/internal/secret"
+	"cardea/internal/turns"
 )
 
 // Options of a Service. Node, Store and Secrets are required.
@@ -51,7 +51,7 @@ type Service struct {
 	guard        *custodian.Guard
 	guarded      atomic.Bool // the guard has counted a failure of an access key
 	maxFailures  int
-	anew         turns
+	anew         *turns.Turns
 
 	identities *otter.Cache[Name, any]     // *principal, *group
 	creds      *otter.Cache[string, *live] // by access key id
@@ -81,7 +81,7 @@ func New(ctx context.Context, o Options) (*Service, error) {
 	}
 	s := &Service{
 		node: o.Node, store: o.Store, secrets: o.Secrets, region: o.Region, issuer: o.Issuer, refreshEvery: o.RefreshEvery,
-		now: o.Now, log: o.Logger, maxFailures: o.MaxFailures, anew: turns{seed: maphash.MakeSeed()},
+		now: o.Now, log: o.Logger, maxFailures: o.MaxFailures, anew: turns.New(),
 		identities: otter.Must(&otter.Options[Name, any]{MaximumSize: cachedIdentities}),
 		creds:      otter.Must(&otter.Options[string, *live]{MaximumSize: cachedCredentials}),
 		policies:   newPolicyCache(cachedPolicies),

@@ -65,7 +65,7 @@ func (s *Service) do(ctx context.Context, who Caller, op *Operation, in input, a
 		return err
 	}
 	if !op.Uses { // those that use keys do not make each other begin anew
-		defer s.anew.take(on)()
+		defer s.anew.Take(on)()
 	}
 	for tries := 2; errors.Is(err, errStale); tries++ {
 		_, err = s.try(ctx, who, op, in, act, tries == maxTries)

@@ -3,13 +3,13 @@ package kms
 import (
 	"context"
 	"errors"
-	"hash/maphash"
 	"log/slog"
 	"slices"
 	"sync"
 	"time"
 
 	"cardea/internal/keyspec"
+	"cardea/internal/turns"
 )
 
 // Options of a Service. Node, Store, Soft, Secrets, Accounts and Regions are required.
@@ -69,7 +69,7 @@ type Service struct {
 	connected connections
 	interval  time.Duration
 	postponed postponements
-	anew      turns
+	anew      *turns.Turns
 	making    keyMaking
 	dual      DualControl
 }
@@ -85,7 +85,7 @@ func New(o Options) (*Service, error) {
 	s := &Service{
 		dual: o.DualControl, uniqueID: o.PrincipalID,
 		node: o.Node, store: o.Store, soft: o.Soft, secrets: o.Secrets, keyStores: o.KeyStores, accounts: o.Accounts, principal: o.Principal,
-		regions: slices.Clone(o.Regions), now: o.Now, log: o.Logger, limits: o.Limits, anew: turns{seed: maphash.MakeSeed()},
+		regions: slices.Clone(o.Regions), now: o.Now, log: o.Logger, limits: o.Limits, anew: turns.New(),
 	}
 	if s.now == nil {
 		s.now = time.Now //nolint:forbidigo // the default of the injected clock
