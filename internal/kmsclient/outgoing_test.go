@@ -78,7 +78,6 @@ func TestTextThatIsNeverWrittenIsWiped(t *testing.T) {
 	if got, err := io.ReadAll(held); err != nil || string(got) != sample {
 		t.Errorf("%q, %v", got, err)
 	}
-	held = nil
 	becomesWiped(t, o)
 }
 
