@@ -36,12 +36,12 @@ func (l *limitedListener) Accept() (net.Conn, error) {
 			return &countedConn{Conn: c, listener: l}, nil
 		}
 		l.open.Add(-1)
-		c.Close() //nolint:errcheck // refused; there is no one to tell
-		l.metrics.connectionsRefused.Inc()
+		l.metrics.connectionsRefused.Inc() // before the client can know of it
 		if now := l.now(); now.Sub(l.lastLogged) >= refusalLogInterval {
 			l.lastLogged = now
 			l.log.Warn("connection refused: too many are open", slog.Int64("max_connections", l.max))
 		}
+		c.Close() //nolint:errcheck // refused; there is no one to tell
 	}
 }
 
