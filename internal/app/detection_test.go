@@ -194,9 +194,7 @@ func TestNodeTellsEveryReceiverOfItsAlerts(t *testing.T) {
 	if c := a.detectionReadiness(); len(c) != 1 || c[0].Detail != "" || c[0].Name != "detection" {
 		t.Errorf("readiness %+v", c)
 	}
-	if n := metric(t, a, "cardea_detection_alerts_total", "trail"); n != 3 {
-		t.Errorf("%v alerts of the trail are counted", n)
-	}
+	until(t, "three alerts of the trail are counted", func() bool { return metric(t, a, "cardea_detection_alerts_total", "trail") == 3 })
 
 	// The trail is gone: that is told, and that it is there again.
 	if err := os.Rename(trail, trail+".away"); err != nil {
@@ -208,9 +206,7 @@ func TestNodeTellsEveryReceiverOfItsAlerts(t *testing.T) {
 	clock.advance(20 * time.Minute)
 	until(t, "readiness tells that the source stalls", func() bool { return strings.Contains(a.detectionReadiness()[0].Detail, "source trail stalls") })
 	until(t, "receivers are told", func() bool { _, f := toldIn(t, file); return f["trail true"] != "" })
-	if n := metric(t, a, "cardea_detection_troubles", "trail"); n != 1 {
-		t.Errorf("%v troubles are counted", n)
-	}
+	until(t, "the trouble is counted", func() bool { return metric(t, a, "cardea_detection_troubles", "trail") == 1 })
 	if err := os.Rename(trail+".away", trail); err != nil {
 		t.Fatal(err)
 	}
