@@ -149,8 +149,10 @@ func (s *Server) stop(srv *http.Server, base context.Context, cut context.Cancel
 	}
 	s.draining.Store(true)
 	requests := s.active.Load()
-	cut()
+	// First the connections: a handler that returns because its context ended must
+	// not get an answer out that its client would take for a finished request.
 	srv.Close() //nolint:errcheck // the listener is closed already; nothing is left to be done about its connections
+	cut()
 	if requests == 0 {
 		return nil // only connections that had not sent a request
 	}
