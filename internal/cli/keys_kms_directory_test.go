@@ -10,12 +10,13 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/iam/types"
 
 	"cardea/internal/awstest"
+	"cardea/internal/sdkhttp"
 )
 
 func TestAccessKeysInIAMAreTurnedOff(t *testing.T) {
 	t.Parallel()
 	d := iamDirectory{awsiam.New(awsiam.Options{
-		BaseEndpoint: aws.String(awstest.Moto(t)), Region: "us-east-1", Credentials: credentials.NewStaticCredentialsProvider("AKIAEXAMPLE", "secret", ""),
+		BaseEndpoint: aws.String(awstest.Moto(t)), Region: "us-east-1", HTTPClient: sdkhttp.New(nil), Credentials: credentials.NewStaticCredentialsProvider("AKIAEXAMPLE", "secret", ""),
 	})}
 	name := aws.String("bob")
 	u, err := d.CreateUser(t.Context(), &awsiam.CreateUserInput{UserName: name, Path: aws.String("/team/")})

@@ -14,13 +14,14 @@ import (
 
 	"cardea/internal/awstest"
 	"cardea/internal/collect"
+	"cardea/internal/sdkhttp"
 )
 
 func TestAgainstMoto(t *testing.T) {
 	t.Parallel()
 	url := awstest.Moto(t)
 	who := credentials.NewStaticCredentialsProvider("AKIAEXAMPLE", "example", "")
-	store := s3.New(s3.Options{BaseEndpoint: &url, Region: "eu-central-1", UsePathStyle: true, Credentials: who})
+	store := s3.New(s3.Options{BaseEndpoint: &url, Region: "eu-central-1", UsePathStyle: true, HTTPClient: sdkhttp.New(nil), Credentials: who})
 	_, err := store.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: aws.String(bucketName), CreateBucketConfiguration: &types.CreateBucketConfiguration{LocationConstraint: "eu-central-1"}})
 	ok(t, err)
 	put := func(name, content string) {
@@ -50,7 +51,7 @@ func TestAgainstMoto(t *testing.T) {
 		t.Errorf("metadata %v", o.Meta)
 	}
 
-	queues := sqs.New(sqs.Options{BaseEndpoint: &url, Region: "eu-central-1", Credentials: who})
+	queues := sqs.New(sqs.Options{BaseEndpoint: &url, Region: "eu-central-1", HTTPClient: sdkhttp.New(nil), Credentials: who})
 	made, err := queues.CreateQueue(t.Context(), &sqs.CreateQueueInput{QueueName: aws.String("notices")})
 	ok(t, err)
 	send := func(body string) {

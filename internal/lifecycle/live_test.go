@@ -21,6 +21,7 @@ import (
 	"cardea/internal/config"
 	"cardea/internal/identity"
 	"cardea/internal/lifecycle"
+	"cardea/internal/sdkhttp"
 	"cardea/internal/secret"
 )
 
@@ -70,7 +71,7 @@ func keyService(t *testing.T, now func() time.Time) (admin *awskms.Client, arn s
 		}
 	}
 	return awskms.New(awskms.Options{
-		BaseEndpoint: aws.String(a.Keys().URL()), Region: "eu-central-1", Retryer: aws.NopRetryer{},
+		BaseEndpoint: aws.String(a.Keys().URL()), Region: "eu-central-1", Retryer: aws.NopRetryer{}, HTTPClient: sdkhttp.New(nil),
 		Credentials: credentials.NewStaticCredentialsProvider(b.Key.ID, string(b.Key.Secret.Expose()), ""),
 	}), b.User.ARN
 }

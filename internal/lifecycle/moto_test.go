@@ -13,6 +13,7 @@ import (
 
 	"cardea/internal/awstest"
 	"cardea/internal/lifecycle"
+	"cardea/internal/sdkhttp"
 )
 
 // moto is a client of a KMS that we did not write, and that tells less than AWS's: no
@@ -20,7 +21,7 @@ import (
 func moto(t *testing.T) *awskms.Client {
 	t.Helper()
 	return awskms.New(awskms.Options{
-		BaseEndpoint: aws.String(awstest.Moto(t)), Region: "eu-central-1", Retryer: aws.NopRetryer{},
+		BaseEndpoint: aws.String(awstest.Moto(t)), Region: "eu-central-1", Retryer: aws.NopRetryer{}, HTTPClient: sdkhttp.New(nil),
 		Credentials: credentials.NewStaticCredentialsProvider("AKIAEXAMPLE", "secret", ""),
 	})
 }

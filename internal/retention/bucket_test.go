@@ -18,6 +18,7 @@ import (
 
 	"cardea/internal/awstest"
 	"cardea/internal/retention"
+	"cardea/internal/sdkhttp"
 )
 
 // fakeBucket is S3 as far as an archive uses it.
@@ -178,7 +179,7 @@ func TestBucketsAreNamedByAddresses(t *testing.T) {
 func TestArchiveInMoto(t *testing.T) {
 	awsEnvironment(t)
 	url := awstest.Moto(t)
-	client := s3.New(s3.Options{BaseEndpoint: &url, Region: "us-east-1", UsePathStyle: true, Credentials: credentials.NewStaticCredentialsProvider("test", "test", "")})
+	client := s3.New(s3.Options{BaseEndpoint: &url, Region: "us-east-1", UsePathStyle: true, HTTPClient: sdkhttp.New(nil), Credentials: credentials.NewStaticCredentialsProvider("test", "test", "")})
 	if _, err := client.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: aws.String("logs"), ObjectLockEnabledForBucket: aws.Bool(true)}); err != nil {
 		t.Fatal(err)
 	}
