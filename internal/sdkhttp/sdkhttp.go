@@ -1,9 +1,9 @@
 // Package sdkhttp is what stands between AWS's SDK and net/http. It promises that an
 // answer can be read to its end.
 //
-// Without it, an answer of more than 4 KiB, or in several pieces, of a server so near that it answers while
-// the request is being written may break off with "use of closed network connection":
-// the SDK closes a request's body when the answer begins, the body then reports its end
+// Without it, an answer of more than 4 KiB, or in several pieces, of a server so near
+// that it answers while the request is being written may break off with "use of closed
+// network connection": the SDK closes a request's body when the answer begins, the body then reports its end
 // as an error (smithy-go, internal/io, safeWriteToReadCloser.WriteTo), and net/http
 // closes a connection whose request it could not write.
 package sdkhttp
