@@ -1,6 +1,7 @@
 package app
 
 import (
+	"net/http"
 	"sync"
 	"testing"
 	"time"
@@ -84,5 +85,41 @@ func TestSuspendedTenantKeepsNoMasterKey(t *testing.T) {
 	<-done
 	if n.keeper.Unlocked("acme") {
 		t.Error("the master key of a suspended tenant is in memory")
+	}
+}
+
+// TestATenantIsServedWhenItHasItsKey: who asks for a tenant that a reload is just taking
+// up is told that there is none, or served, but never that it is locked.
+func TestATenantIsServedWhenItHasItsKey(t *testing.T) {
+	t.Parallel()
+	cfg := config.Default()
+	cfg.Node.Name, cfg.Node.DataDir, cfg.Vault.Listen, cfg.Ops.Listen = "vault", t.TempDir(), "127.0.0.1:0", "127.0.0.1:0"
+	open := config.DefaultTenant()
+	open.Mode, open.MasterKey, open.InsecureMasterKeyWithoutCustodians = config.ModeLocal, secret.Random(32), true
+	without, with := map[string]config.Tenant{"acme": open}, map[string]config.Tenant{"acme": open, "beta": open}
+	cfg.Tenants = without
+	a, _ := start(t, cfg, time.Now)
+	for range 30 {
+		done := make(chan error, 1)
+		go func() {
+			next := cfg
+			next.Tenants = with
+			next.Derive("")
+			done <- a.Reload(t.Context(), next)
+		}()
+		for taken := false; !taken; {
+			status, answer := call(t, a, "beta", "/data/fingerprint", `{"data":"x","key":"k"}`)
+			if status != http.StatusOK && status != http.StatusBadRequest {
+				t.Fatalf("%d %s", status, answer)
+			}
+			taken = status == http.StatusOK
+		}
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		cfg.Derive("")
+		if err := a.Reload(t.Context(), cfg); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

@@ -48,7 +48,8 @@ func (n *Node) applyTenants(ctx context.Context, cfg config.Config) error {
 	if err != nil {
 		return err
 	}
-	if err := n.api.SetTenants(api); err != nil {
+	serve, err := n.api.ReadyTenants(api)
+	if err != nil {
 		return fmt.Errorf("tenants: %w", err)
 	}
 	before := n.gate.Tenants.Names()
@@ -77,6 +78,7 @@ func (n *Node) applyTenants(ctx context.Context, cfg config.Config) error {
 			return fmt.Errorf("tenants.%s: %w", name, err)
 		}
 	}
+	serve() // last, since a new tenant that is known but has no master key yet would answer that it is locked
 	now := slices.Sorted(maps.Keys(cfg.Tenants))
 	if slices.Equal(before, now) {
 		return nil

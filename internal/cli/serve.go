@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 	"time"
 
@@ -67,8 +68,12 @@ func (c serveCommand) Run(ctx context.Context, p *Process) error {
 	case err != nil:
 		return explained(err)
 	}
-	go c.reload(ctx, p, a, cfg, log, hup)
+	reloading, stop := context.WithCancel(ctx)
+	var reloads sync.WaitGroup
+	reloads.Go(func() { c.reload(reloading, p, a, cfg, log, hup) })
 	err = a.Run(ctx)
+	stop()
+	reloads.Wait() // one that is under way uses what Close closes
 	if cerr := a.Close(); err == nil {
 		err = cerr
 	}

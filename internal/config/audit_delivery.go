@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"path/filepath"
 	"reflect"
 	"regexp"
 	"slices"
@@ -187,7 +188,7 @@ var (
 const minSigningKey = 32
 
 func (c Config) validateDelivery(v *validation) {
-	names := map[string]bool{}
+	names, files := map[string]bool{}, map[string]string{}
 	for i, d := range c.Audit.Delivery {
 		key := fmt.Sprintf("audit.delivery[%d]", i)
 		if !deliveryNamePattern.MatchString(d.Name) {
@@ -196,6 +197,12 @@ func (c Config) validateDelivery(v *validation) {
 			v.add(key+".name", "%q is taken by another delivery; each needs a name of its own", d.Name)
 		}
 		names[d.Name] = true
+		if path := filepath.Clean(d.Path); d.Type == DeliveryFile && d.Path != "" {
+			if other, taken := files[path]; taken {
+				v.add(key+".path", "%s is what delivery %q writes to; each needs a file of its own", d.Path, other)
+			}
+			files[path] = d.Name
+		}
 		d.validate(v, key)
 	}
 	c.Audit.Publish.validate(v, len(c.Audit.Delivery))

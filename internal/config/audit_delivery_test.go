@@ -128,6 +128,9 @@ func TestDeliveriesThatCannotWorkAreRefused(t *testing.T) {
 		"name = \"a\"\ntype = \"file\"\npath = \"x\"\n[[audit.delivery]]\nname = \"a\"\ntype = \"file\"\npath = \"y\"": {
 			`audit.delivery[1].name: "a" is taken by another delivery; each needs a name of its own`,
 		},
+		"name = \"a\"\ntype = \"file\"\npath = \"/x/y\"\n[[audit.delivery]]\nname = \"b\"\ntype = \"file\"\npath = \"/x/./y\"": {
+			`audit.delivery[1].path: /x/./y is what delivery "a" writes to; each needs a file of its own`,
+		},
 	} {
 		c := mustLoad(t, deliveryFolder(t, "[[audit.delivery]]\n"+text))
 		wantErrors(t, c.Validate(), want...)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -58,7 +57,6 @@ type API struct {
 	probes     *rate.Limiter   // diagnostics, which anyone may ask for
 	refusals   *httpd.Refusals // of strangers
 
-	setMu   sync.Mutex // held while the tenants are replaced
 	tenants atomic.Pointer[map[string]*tenant]
 }
 
@@ -104,19 +102,27 @@ func New(o Options) (*API, error) {
 // not change keep their state, and replay caches always do. A tenant answers
 // only if the vault knows it too.
 func (a *API) SetTenants(configs map[string]TenantConfig) error {
-	a.setMu.Lock()
-	defer a.setMu.Unlock()
+	serve, err := a.ReadyTenants(configs)
+	if err == nil {
+		serve()
+	}
+	return err
+}
+
+// ReadyTenants is SetTenants in two steps: what can fail is done when it returns, and
+// serve is the change. One at a time: a set made ready before another one was served
+// does not know its limits and replay caches.
+func (a *API) ReadyTenants(configs map[string]TenantConfig) (serve func(), err error) {
 	old := *a.tenants.Load()
 	next := make(map[string]*tenant, len(configs))
 	for name, c := range configs {
 		t, err := newTenant(name, c, a.keys, old[name])
 		if err != nil {
-			return fmt.Errorf("tenant %s: %w", name, err)
+			return nil, fmt.Errorf("tenant %s: %w", name, err)
 		}
 		next[name] = t
 	}
-	a.tenants.Store(&next)
-	return nil
+	return func() { a.tenants.Store(&next) }, nil
 }
 
 // FlushRefusals writes into the audit log how many requests of strangers were refused
