@@ -191,6 +191,13 @@ func (a *App) Reload(ctx context.Context, cfg config.Config) error {
 	return err
 }
 
+// current is the configuration in force. A reload may come as soon as Run has begun.
+func (a *App) current() config.Config {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.config
+}
+
 // Close wipes keys and closes the stores.
 func (a *App) Close() error {
 	var errs []error

@@ -127,7 +127,7 @@ func writeDestinations(path string, is map[string]destination) error {
 // configuration names their register; it is recorded in each log and told to the
 // deliveries that are left in any case. The error refuses the start.
 func (a *App) guardDeliveries(ctx context.Context) error {
-	cfg, now := a.config, a.nodes()[0].now()
+	cfg, now := a.current(), a.nodes()[0].now()
 	path, is := destinationsFile(cfg), destinations(cfg.Audit)
 	was, err := readDestinations(path)
 	if err != nil {

@@ -65,7 +65,7 @@ func (a *App) buildRetention(cfg config.Config, now func() time.Time) ([]*keeper
 // retain archives until ctx ends, in goroutines of g. That the logs are read for it
 // is itself an entry (PCI DSS 10.2.1.3), once.
 func (a *App) retain(ctx context.Context, g *errgroup.Group) error {
-	keepers, err := a.buildRetention(a.config, a.now())
+	keepers, err := a.buildRetention(a.current(), a.now())
 	if err != nil {
 		return err
 	}
