@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -529,7 +530,7 @@ func TestPrintersShowNoSecret(t *testing.T) {
 		}
 	}
 	for _, b := range [][]byte{master.Expose(), parts[0].value.Expose(), parts[1].value.Expose()} {
-		for _, form := range []string{string(b[:8]), fmt.Sprintf("%x", b[:8]), fmt.Sprintf("%X", b[:8]), fmt.Sprint(b[:8])[1:20]} {
+		for _, form := range []string{string(b[:8]), fmt.Sprintf("%x", b[:8]), fmt.Sprintf("%X", b[:8]), strings.Trim(fmt.Sprint(b[:8]), "[]")} {
 			if bytes.Contains(out.Bytes(), []byte(form)) {
 				t.Error("a printer shows a secret")
 			}
