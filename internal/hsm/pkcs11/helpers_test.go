@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	testPIN   = "1234567"
+	testPIN   = "pin-of-the-user" // no digits alone: ids and times could have them
 	testLabel = "cardea test"
 )
 

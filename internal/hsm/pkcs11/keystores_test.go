@@ -214,7 +214,7 @@ func TestLifeOfACustomKeyStore(t *testing.T) {
 func TestKeyStoreThatCannotBeConnected(t *testing.T) {
 	f, _, _ := service(t)
 	for _, tc := range []struct{ cluster, pin, code string }{
-		{clusterID, "7654321", kms.ConnectInvalidCredentials}, {otherCluster, testPIN, kms.ConnectInsufficientHSMs},
+		{clusterID, "pin-of-nobody", kms.ConnectInvalidCredentials}, {otherCluster, testPIN, kms.ConnectInsufficientHSMs},
 	} {
 		id := createStore(t, f, tc.cluster, tc.pin)
 		connect(t, f, id)

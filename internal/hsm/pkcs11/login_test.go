@@ -37,7 +37,7 @@ func TestLoginThatCannotBe(t *testing.T) {
 		pin        string
 		code, text string
 	}{
-		"wrong PIN":       {where, "7654321", kms.ConnectInvalidCredentials, "CKR_PIN_INCORRECT"},
+		"wrong PIN":       {where, "pin-of-nobody", kms.ConnectInvalidCredentials, "CKR_PIN_INCORRECT"},
 		"PIN cut short":   {where, testPIN[1:], kms.ConnectInvalidCredentials, "CKR_PIN_INCORRECT"},
 		"no PIN":          {where, "", kms.ConnectInvalidCredentials, "CKR_PIN"},
 		"PIN of the SO":   {where, "so-" + testPIN, kms.ConnectInvalidCredentials, "CKR_PIN_INCORRECT"},
@@ -104,7 +104,7 @@ func TestLoginIsSharedByThoseWhoKnowThePIN(t *testing.T) {
 	where, _ := newToken(t)
 	first := open(t, where, fast)
 	m := newKey(t, first, "key")
-	if _, err := Open(t.Context(), where, pin("7654321"), fast); err == nil {
+	if _, err := Open(t.Context(), where, pin("pin-of-nobody"), fast); err == nil {
 		t.Fatal("a wrong PIN is good enough while another is logged in")
 	} else {
 		wantConnectError(t, "wrong PIN", err, kms.ConnectInvalidCredentials, "another PIN is logged in with")
@@ -153,7 +153,7 @@ func TestLoginOfOthersIsNotTaken(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = Open(t.Context(), where, pin("7654321"), fast)
+	_, err = Open(t.Context(), where, pin("pin-of-nobody"), fast)
 	wantConnectError(t, "wrong PIN", err, kms.ConnectInvalidCredentials, "CKR_PIN_INCORRECT")
 }
 
