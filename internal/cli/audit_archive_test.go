@@ -87,7 +87,7 @@ func TestArchiveAndPrune(t *testing.T) {
 	with := func(args ...string) []string { return append(append([]string{"audit"}, args...), "--config", file) }
 	must(t, exitDone, with("checkpoint")...) // makes the key of the command line
 
-	_, stderr := must(t, exitDone, append(with("archive", "--before", "720h", "--out", archive, "--prune", "--keep", "2400h"), public...)...)
+	_, stderr := must(t, exitDone, append(with("archive", "--before", "720h", "--out", archive, "--prune", "--keep", "2500h"), public...)...)
 	out, _ := must(t, exitDone, append(with("archive", "--before", "720h", "--out", archive, "--prune"), public...)...)
 	inOrder(t, out, "cardea/node-1 ", "nothing new", "cardea/node-1: entries 0 to 511 pruned from the database")
 	if stderr != "" {
