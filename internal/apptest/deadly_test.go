@@ -2,9 +2,11 @@ package apptest
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"maps"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -28,8 +30,9 @@ type deadly struct {
 
 	mu sync.Mutex // guards below
 	order
-	cmd *exec.Cmd
-	did []string // operations that change something
+	cmd  *exec.Cmd
+	busy int      // requests of it that are under way
+	did  []string // operations that change something
 
 	done []string // what everyKill killed at, and an undisturbed run
 }
@@ -60,21 +63,55 @@ func newDeadly(t *testing.T, to string) *deadly {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := httptest.NewServer(d.handler(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+	server := httptest.NewUnstartedServer(d.handler(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
 		r.SetURL(target)
 		r.Out.Host = r.In.Host // it is signed
 	}}, func(r *http.Request) string {
 		_, operation, _ := strings.Cut(r.Header.Get("X-Amz-Target"), ".")
 		return operation
 	}))
+	server.Config.ConnContext = d.of
+	server.Start()
 	t.Cleanup(server.Close)
 	d.url = server.URL
 	return d
 }
 
+// askerKey is the key of the command that a connection is of.
+type askerKey struct{}
+
+// of notes which command has made a connection: commands come one after the other.
+func (d *deadly) of(ctx context.Context, _ net.Conn) context.Context {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return context.WithValue(ctx, askerKey{}, d.cmd)
+}
+
+// enter says whether a request is of the command that runs, not of one that died with it
+// under way: what that still did while the next one runs would be the work of two.
+func (d *deadly) enter(r *http.Request) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if r.Context().Value(askerKey{}) != d.cmd {
+		return false
+	}
+	d.busy++
+	return true
+}
+
+func (d *deadly) leave() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.busy--
+}
+
 // handler passes requests on, and kills.
 func (d *deadly) handler(to http.Handler, operation func(*http.Request) string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !d.enter(r) {
+			panic(http.ErrAbortHandler)
+		}
+		defer d.leave()
 		body, err := io.ReadAll(r.Body)
 		if err != nil {
 			panic(http.ErrAbortHandler)
@@ -92,7 +129,7 @@ func (d *deadly) handler(to http.Handler, operation func(*http.Request) string) 
 			return
 		}
 		answer := &kept{header: http.Header{}}
-		to.ServeHTTP(answer, r)
+		to.ServeHTTP(answer, r.WithContext(context.WithoutCancel(r.Context()))) // it is done, or not, when this returns
 		if d.killsAfter(op) {
 			<-r.Context().Done()
 			panic(http.ErrAbortHandler)
@@ -160,8 +197,8 @@ func (d *deadly) runUntil(t *testing.T, n int, at string, env []string, args ...
 	return ended()
 }
 
-// start starts a command of the binary that is killed by an order. The function waits
-// for its end.
+// start starts a command of the binary that is killed by an order, when all that the one
+// before it asked for is done. The function waits for its end.
 func (d *deadly) start(t *testing.T, o order, env []string, args ...string) (ended func() (out string, err error)) {
 	t.Helper()
 	path, err := binary()
@@ -171,6 +208,11 @@ func (d *deadly) start(t *testing.T, o order, env []string, args ...string) (end
 	var text bytes.Buffer
 	cmd := exec.Command(path, args...)
 	cmd.Env, cmd.Stdout, cmd.Stderr = append(os.Environ(), env...), &text, &text
+	until(t, "nothing of the command before is under way", func() bool {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		return d.busy == 0
+	})
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.order, d.cmd, d.did = o, cmd, nil

@@ -18,7 +18,7 @@ import (
 
 // fleet is what clients of a vault were told, and must go on being told.
 type fleet struct {
-	urls []string // nodes
+	urls []string // nodes; none while there is none
 	dies bool     // no answer is no finding: nodes are killed
 
 	answered atomic.Int64
@@ -85,11 +85,22 @@ func (f *fleet) note(format string, args ...any) {
 	}
 }
 
+// node is one of the nodes, or empty.
+func (f *fleet) node() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.urls) == 0 {
+		return ""
+	}
+	return f.urls[rand.IntN(len(f.urls))]
+}
+
 // ask posts to one of the nodes.
 func (f *fleet) ask(ctx context.Context, client *http.Client, path, body string) (status int, answer []byte) {
-	f.mu.Lock()
-	url := f.urls[rand.IntN(len(f.urls))]
-	f.mu.Unlock()
+	url := f.node()
+	if url == "" {
+		return 0, nil
+	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url+path, strings.NewReader(body))
 	if err != nil {
 		panic(err)

@@ -51,13 +51,20 @@ func installKeyWork(t *testing.T, database string, rate int) *keyWork {
 	return w
 }
 
-// start starts the node and tells the clients where it is.
+// start starts the node and tells the clients where it is. Until then they ask nobody:
+// the port of the one before may be another server's by now.
 func (w *keyWork) start(t *testing.T) {
 	t.Helper()
+	w.at(nil)
 	w.n = w.in.start(t)
+	w.at([]string{w.n.url})
+}
+
+// at tells the clients where nodes are.
+func (w *keyWork) at(urls []string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.urls = []string{w.n.url}
+	w.urls = urls
 }
 
 // again kills the node and starts it.

@@ -128,7 +128,7 @@ func (v *rotated) socket(t *testing.T) string {
 	proxy.Transport = &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", real)
 	}}
-	server := &http.Server{ReadHeaderTimeout: time.Minute, Handler: v.d.handler(proxy, func(r *http.Request) string { return strings.TrimPrefix(r.URL.Path, "/vault/") })}
+	server := &http.Server{ReadHeaderTimeout: time.Minute, ConnContext: v.d.of, Handler: v.d.handler(proxy, func(r *http.Request) string { return strings.TrimPrefix(r.URL.Path, "/vault/") })}
 	go server.Serve(l)
 	t.Cleanup(func() { server.Close() })
 	return path

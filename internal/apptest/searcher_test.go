@@ -81,7 +81,9 @@ func (s *searcher) addNumber(name, number string) {
 	if err != nil {
 		panic("not a number")
 	}
-	s.add(name+" as an integer", endian.LittleEndian.AppendUint64(nil, n)[:6]) // also where the rest is left out
+	// Also where the zeros at its end are left out. Less of it would be found by chance:
+	// six bytes of some that are random, once in 2^48 places.
+	s.add(name+" as an integer", bytes.TrimRight(endian.LittleEndian.AppendUint64(nil, n), "\x00"))
 	s.add(name+" as a big-endian integer", endian.BigEndian.AppendUint64(nil, n))
 	s.add(name+" as a hexadecimal integer", []byte(strconv.FormatUint(n, 16)))
 }
