@@ -167,7 +167,8 @@ func (c *call) permitSource(ctx context.Context, src *source, a ask) error {
 		if src.blob.KeyID != src.key.ID || src.blob.Account != src.key.Account {
 			return &Error{
 				Code: CodeIncorrectKey, Message: "The key ID in the request does not identify a CMK that can perform this operation.",
-				Reason: "the ciphertext is of key " + src.blob.KeyID + " in account " + src.blob.Account,
+				// At the end and after a slash the log lets an id stand, whatever its digits look like.
+				Reason: "the ciphertext is of account " + src.blob.Account + ", key/" + src.blob.KeyID,
 			}
 		}
 	}
@@ -217,7 +218,7 @@ func (c *call) open(ctx context.Context, src *source) (secret.Bytes, *Material, 
 		if err := c.s.cache.confirm(ctx, k); err != nil {
 			return secret.Bytes{}, nil, err
 		}
-		return secret.Bytes{}, nil, invalidCiphertext(errors.New("the key has no material " + src.blob.MaterialID))
+		return secret.Bytes{}, nil, invalidCiphertext(errors.New("the key has no material/" + src.blob.MaterialID)) // with a slash, as above
 	}
 	aad := ciphertext.KMSContext(src.raw[:ciphertext.KMSHeaderSize], src.pairs)
 	p, err := b.Open(ctx, k.ref(m), aad, src.blob.Sealed)

@@ -220,6 +220,13 @@ func TestDecryptOfWhatDoesNotOpen(t *testing.T) {
 		t.Fatal(err)
 	}
 	copy(swapped, header)
+	// An id whose digits are a card number's, which the log must not mask.
+	unknown, card := slices.Clone(blob), "4111111111111111"+strings.Repeat("a", 48)
+	h = ciphertext.KMSHeader{Account: k.Account, KeyID: k.ID, MaterialID: card}
+	if header, err = h.Append(nil); err != nil {
+		t.Fatal(err)
+	}
+	copy(unknown, header)
 	const boxed, parsed = "does not open", "ciphertext is corrupt"
 	for name, c := range map[string]struct {
 		blob   []byte
@@ -236,7 +243,8 @@ func TestDecryptOfWhatDoesNotOpen(t *testing.T) {
 		"longer":                         {append(slices.Clone(blob), 0), pairs, boxed},
 		"only a header":                  {blob[:55], pairs, parsed},
 		"version":                        {with(0, 2), pairs, "unknown format version"},
-		"material":                       {with(23, 1), pairs, "the key has no material " + hexOf(with(23, 1)[23:55])},
+		"material":                       {with(23, 1), pairs, "the key has no material/" + hexOf(with(23, 1)[23:55])},
+		"unknown material":               {unknown, pairs, "the key has no material/" + card},
 		"header of another key":          {swapped, pairs, boxed},
 		"garbage":                        {[]byte("garbage"), pairs, "unknown format version"},
 		"one byte":                       {[]byte{1}, pairs, parsed},
@@ -289,7 +297,8 @@ func TestEncryptionContextIsBound(t *testing.T) {
 func TestDecryptWithTheWrongKey(t *testing.T) {
 	t.Parallel()
 	f := kmstest.New(t)
-	k := f.Key(t, keyspec.SymmetricDefault)
+	// The digits of the id are a card number's, which the log must not mask.
+	k := f.Key(t, keyspec.SymmetricDefault, func(k *kms.Key) { k.ID = "42424242-4242-4242-abcd-abcdefabcdef" })
 	blob := encrypt(t, f, k.ID, "a secret", nil)
 	// As AWS answers, whatever else is wrong with the other key.
 	for name, other := range map[string]*kms.Key{
@@ -304,7 +313,7 @@ func TestDecryptWithTheWrongKey(t *testing.T) {
 			t.Errorf("%s: got an output", name)
 		}
 		kmstest.Refused(t, err, kms.CodeIncorrectKey, "The key ID in the request does not identify a CMK that can perform this operation.")
-		if e := f.Last(t); e.Detail != "the ciphertext is of key "+k.ID+" in account 111122223333" || e.Resource.Key != other.ARN() {
+		if e := f.Last(t); e.Detail != "the ciphertext is of account 111122223333, key/"+k.ID || e.Resource.Key != other.ARN() {
 			t.Errorf("%s: %s %q", name, e.Resource.Key, e.Detail)
 		}
 		// Who may not use the key named is told nothing of the ciphertext.

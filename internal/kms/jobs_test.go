@@ -178,8 +178,7 @@ func TestJobsFollowOtherNodes(t *testing.T) {
 		synctest.Wait()
 		kmstest.Refused(t, encryptThere(), kms.CodeDisabled, k.ARN+" is disabled.") // all was forgotten at the start
 		ok(t, f.EnableKey(t.Context(), admin, &kms.EnableKeyInput{KeyID: k.KeyID}))
-		time.Sleep(500 * time.Millisecond) // of the bubble
-		synctest.Wait()
+		sleep(500 * time.Millisecond)
 		ok(t, encryptThere())
 
 		f.Store.Fail(func(call string) error {
@@ -189,13 +188,11 @@ func TestJobsFollowOtherNodes(t *testing.T) {
 			return nil
 		})
 		ok(t, f.DisableKey(t.Context(), admin, &kms.DisableKeyInput{KeyID: k.KeyID}))
-		time.Sleep(500 * time.Millisecond)
-		synctest.Wait()
+		sleep(500 * time.Millisecond)
 		kmstest.Refused(t, encryptThere(), kms.CodeDisabled, k.ARN+" is disabled.")
 		f.Store.Fail(nil)
 
-		time.Sleep(time.Second)
-		synctest.Wait()
+		sleep(time.Second)
 		out := must(f.GetKeyLastUsage(t.Context(), admin, &kms.GetKeyLastUsageInput{KeyID: k.KeyID}))(t)
 		if out.KeyLastUsage == nil || out.KeyLastUsage.Operation != "Encrypt" {
 			t.Errorf("last use is %+v, want that of the other node", out.KeyLastUsage)
@@ -204,8 +201,7 @@ func TestJobsFollowOtherNodes(t *testing.T) {
 		enableRotation(t, f, k.KeyID, 90)
 		n := len(f.Entries(t))
 		f.Clock.Advance(90 * day)
-		time.Sleep(time.Second)
-		synctest.Wait()
+		sleep(time.Second)
 		wantEntries(t, f, n, "RotateKey "+kmstest.Region+" allowed")
 		stop()
 		jobs.Wait()
@@ -222,8 +218,7 @@ func TestJobsLogAFailureOnce(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
 		var jobs sync.WaitGroup
 		jobs.Go(func() { f.RunJobs(ctx) })
-		time.Sleep(10 * time.Second)
-		synctest.Wait()
+		sleep(10 * time.Second)
 		stop()
 		jobs.Wait()
 		for _, job := range []string{"follow changes of other nodes", "do what is due"} {

@@ -136,6 +136,13 @@ func connect(t testing.TB, f *kmstest.Fixture, id string) {
 	synctest.Wait()
 }
 
+// sleep lets the bubble's time pass, and all be done that is to be done by then: a job
+// whose tick comes at the same instant would otherwise run beside the test.
+func sleep(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
 func disconnect(t testing.TB, f *kmstest.Fixture, id string) error {
 	t.Helper()
 	return f.DisconnectCustomKeyStore(t.Context(), kmstest.Admin(t), &kms.DisconnectCustomKeyStoreInput{CustomKeyStoreID: id})
@@ -471,13 +478,13 @@ func TestOtherNodesFollowAKeyStore(t *testing.T) {
 			t.Errorf("%d logins, want one of each node", n)
 		}
 		ok(t, disconnect(t, f, id))
-		time.Sleep(time.Second) // of the bubble
+		sleep(time.Second)
 		kmstest.Refused(t, open(), kms.CodeInvalidState, k.ARN+" is unavailable because its custom key store "+id+" is DISCONNECTED.")
 		if _, n := d.counts(); n != 0 {
 			t.Errorf("%d logins after disconnecting", n)
 		}
 		connect(t, f, id)
-		time.Sleep(time.Second)
+		sleep(time.Second)
 		d.fail(&kms.ConnectError{Code: kms.ConnectNetworkErrors, Err: errors.New("unreachable")})
 		kmstest.Refused(t, open(), kms.CodeInvalidState,
 			k.ARN+" is unavailable because its custom key store "+id+" is CONNECTED, but cannot be reached from here (NETWORK_ERRORS).")
@@ -518,11 +525,11 @@ func TestConnectingIsTakenOverFromANodeThatDied(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
 		var jobs sync.WaitGroup
 		jobs.Go(func() { f.RunJobs(ctx) })
-		time.Sleep(time.Second)
+		sleep(time.Second)
 		wantConnection(t, f, id, kms.Connecting, "")
 		f.Clock.Advance(time.Minute)
 		n := len(f.Entries(t))
-		time.Sleep(time.Second)
+		sleep(time.Second)
 		wantEntries(t, f, n, "ConnectCustomKeyStore "+kmstest.Region+" allowed", "FinishConnectingCustomKeyStore "+kmstest.Region+" allowed")
 		wantConnection(t, f, id, kms.Connected, "")
 		stop()
@@ -573,8 +580,7 @@ func TestClusterThatDoesNotAnswer(t *testing.T) {
 		d.wait = make(chan struct{})
 		id := createStore(t, f, "hsm")
 		connect(t, f, id)
-		time.Sleep(30 * time.Second) // of the bubble
-		synctest.Wait()
+		sleep(30 * time.Second)
 		wantConnection(t, f, id, kms.ConnectFailed, kms.ConnectNetworkErrors)
 		ok(t, disconnect(t, f, id))
 		connect(t, f, id)

@@ -20,7 +20,8 @@ func TestMakingRSAKeysLeavesProcessorsToOthers(t *testing.T) {
 	f := kmstest.New(t)
 	want := int64(max(1, runtime.GOMAXPROCS(0)/2))
 	var busy, most atomic.Int64
-	release, made := make(chan struct{}), errors.New("far enough")
+	const asked = 200
+	begun, release, made := make(chan struct{}, asked), make(chan struct{}), errors.New("far enough")
 	f.FailBackend(func(call string) error {
 		if call != "Generate" {
 			return nil
@@ -30,6 +31,7 @@ func TestMakingRSAKeysLeavesProcessorsToOthers(t *testing.T) {
 				break
 			}
 		}
+		begun <- struct{}{}
 		<-release
 		busy.Add(-1)
 		return made
@@ -40,7 +42,6 @@ func TestMakingRSAKeysLeavesProcessorsToOthers(t *testing.T) {
 		_, err := f.CreateKey(ctx, who, &kms.CreateKeyInput{KeySpec: spec, KeyUsage: spec.Usages()[0]})
 		return err
 	}
-	const asked = 200
 	errs := make(chan error, asked)
 	var wg sync.WaitGroup
 	for range asked {
@@ -49,6 +50,9 @@ func TestMakingRSAKeysLeavesProcessorsToOthers(t *testing.T) {
 	// Those who find no room come back at once, while nothing is made.
 	for range asked - int(want) - 16 {
 		kmstest.Refused(t, <-errs, kms.CodeThrottling, "You have exceeded the rate at which you may call KMS. Reduce the frequency of your calls.")
+	}
+	for range want { // before the fault is taken away: who has a place need not have come to the backend yet
+		<-begun
 	}
 	if e := f.Last(t); e.Call.Error != "ThrottlingException" {
 		t.Errorf("entry %+v", e)
