@@ -20,9 +20,11 @@ func TestChildHoldsALock(t *testing.T) {
 	if path == "" {
 		t.Skip("only run by TestALockEndsWithItsProcess")
 	}
-	if _, err := disk.TryLock(path); err != nil {
+	l, err := disk.TryLock(path)
+	if err != nil {
 		t.Fatal(err)
 	}
+	defer l.Release() // a lock that nothing refers to any more ends with the next garbage collection
 	os.Stdout.WriteString("locked\n")
 	io.Copy(io.Discard, os.Stdin)
 }

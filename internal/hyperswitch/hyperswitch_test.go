@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
+	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"strings"
@@ -113,7 +114,11 @@ func TestRefusals(t *testing.T) {
 
 func TestTellsCiphertextOfAnExternalKeyManager(t *testing.T) {
 	t.Parallel()
-	for blob, want := range map[string]bool{"v1:AAAA": true, "v2:AAAA": true, "v1:": false, "x1:AAAA": false, "vv:AAAA": false, "": false} {
+	for blob, want := range map[string]bool{
+		"v1:AAAA": true, "v2:AAAA": true, "v1:" + base64.StdEncoding.EncodeToString([]byte("\xfb\xff\x00sealed")): true,
+		"v1:": false, "x1:AAAA": false, "vv:AAAA": false, "": false,
+		"v1:a nonce by chance, and what it sealed": false, "v1:AAAA\x80": false, "v1:AAAA\x00": false,
+	} {
 		if Elsewhere([]byte(blob)) != want {
 			t.Errorf("%q: want %v", blob, want)
 		}
