@@ -207,8 +207,8 @@ func TestNoTamperingGoesUnseen(t *testing.T) {
 		for first < min(len(lines), len(original)) && bytes.Equal(lines[first], original[first]) {
 			first++
 		}
-		if first == len(original) && len(lines) == len(original) {
-			rt.Skip("nothing was changed in the end")
+		if first == len(original) {
+			rt.Skip("nothing was changed in the end, or only more was logged") // as by an insertion and an exchange at the end
 		}
 		l.resegment(lines)
 		l.cover(t, rapid.IntRange(nothingElse, headTilesRemoval).Draw(rt, "effort"))
