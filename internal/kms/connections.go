@@ -75,7 +75,7 @@ func (ks *KeyStore) name() keyStoreName { return keyStoreName{ks.Account, ks.Reg
 
 // connection is a key store on this node.
 type connection struct {
-	mu      sync.Mutex // held while logging in: others wait for the same login
+	mu      sync.Mutex // held while logging in, or writing that it was done: others wait for the same login
 	row     *KeyStore  // as last read; nil if it is not there
 	backend Backend    // nil if this node is not logged in
 	login   time.Time  // the row's Since that the login belongs to
@@ -228,6 +228,11 @@ func (s *Service) finishConnecting(ctx context.Context, ks *KeyStore) {
 	if lerr != nil && ctx.Err() != nil { // the node ends: another takes over
 		return
 	}
+	// Until this node has the login nobody may find the row CONNECTED: they would be told
+	// that it is CONNECTING still, or log in once more.
+	cn, _ := s.connected.get(ks.name())
+	cn.mu.Lock()
+	defer cn.mu.Unlock()
 	var now *KeyStore
 	err := s.do(ctx, system("connection", ks.Region, ks.Account), OpFinishConnection, nil, func(c *call) error {
 		c.entry.Resource.Kind = "key_store"
@@ -262,9 +267,6 @@ func (s *Service) finishConnecting(ctx context.Context, ks *KeyStore) {
 		}
 		return
 	}
-	cn, _ := s.connected.get(ks.name())
-	cn.mu.Lock()
-	defer cn.mu.Unlock()
 	cn.set(now)
 	if lerr == nil {
 		cn.backend, cn.login = b, now.Since

@@ -675,3 +675,53 @@ func TestDeniedRequestsLogInNowhere(t *testing.T) {
 		}
 	})
 }
+
+// committedStore does something after each transaction that was committed.
+type committedStore struct {
+	*kmstest.Store
+	after func()
+}
+
+func (s *committedStore) Update(ctx context.Context, fn func(kms.Tx) error) error {
+	err := s.Store.Update(ctx, fn)
+	if err == nil {
+		s.after()
+	}
+	return err
+}
+
+// TestAConnectedKeyStoreCanBeUsedAtOnce: who finds it CONNECTED, the moment that this is
+// written, is not told that it is CONNECTING, and makes the node log in no second time.
+func TestAConnectedKeyStoreCanBeUsedAtOnce(t *testing.T) {
+	t.Parallel()
+	store := &committedStore{after: func() {}}
+	f, d := withDevices(t, func(o *kms.Options) {
+		store.Store = o.Store.(*kmstest.Store)
+		o.Store = store
+	})
+	id := createStore(t, f, "hsm")
+	made := make(chan error, 1)
+	store.after = func() {
+		ks := must(f.Store.KeyStore(t.Context(), kmstest.Account, kmstest.Region, id))(t)
+		if ks.State != kms.Connected {
+			return
+		}
+		store.after = func() {}
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			_, err := f.CreateKey(t.Context(), kmstest.Admin(t), &kms.CreateKeyInput{Origin: kms.OriginCloudHSM, CustomKeyStoreID: id})
+			made <- err
+		}()
+		select { // it has to wait for the login; a moment is enough to see if it does not
+		case <-done:
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+	ok(t, f.ConnectCustomKeyStore(t.Context(), kmstest.Admin(t), &kms.ConnectCustomKeyStoreInput{CustomKeyStoreID: id}))
+	ok(t, <-made)
+	ok(t, f.Close(t.Context()))
+	if logins, open := d.counts(); logins != 1 || open != 0 {
+		t.Errorf("%d logins, %d of them open after the end, want 1", logins, open)
+	}
+}
