@@ -159,9 +159,10 @@ func (s logSource) origins(ctx context.Context, src audit.Source) ([]string, err
 	return s.Origin, nil
 }
 
-// toolWait is how long a command waits for another one to finish with the log
-// that commands share.
-const toolWait = 3 * time.Second
+// toolWait is how long a command waits for others to finish with the log that commands
+// share. Most have it for less than a tenth of a second, but several may be waiting and a
+// disk may be slow.
+const toolWait = 15 * time.Second
 
 // openTool opens the store under the log of the command line.
 func openTool(ctx context.Context, p *Process, cfg config.Config) (*app.Tool, error) {
