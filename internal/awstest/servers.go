@@ -7,7 +7,6 @@ package awstest
 
 import (
 	"bytes"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -51,19 +50,9 @@ func LocalKMS(t *testing.T, account, region string) (url string) {
 // a GET of ready with anything but an error of its own.
 func serve(t *testing.T, ready string, command func(port string) *exec.Cmd) (url string) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
 	var log bytes.Buffer
-	cmd := command(port)
+	at := port(t)
+	cmd := command(at)
 	name := filepath.Base(cmd.Path)
 	cmd.Stdout, cmd.Stderr = &log, &log
 	if err := cmd.Start(); err != nil {
@@ -77,7 +66,7 @@ func serve(t *testing.T, ready string, command func(port string) *exec.Cmd) (url
 		}
 		<-ended
 	})
-	url = "http://127.0.0.1:" + port
+	url = "http://127.0.0.1:" + at
 	transport := &http.Transport{} // of its own, so that no connection stays open
 	defer transport.CloseIdleConnections()
 	client := &http.Client{Transport: transport}
