@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"net"
 	"os"
@@ -190,6 +191,7 @@ type cutConn struct {
 	net.Conn
 	c     *cutter
 	drain bool // the answer is lost
+	gone  bool // it was cut
 }
 
 func (c *cutter) dial(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -235,9 +237,14 @@ var errCut = errors.New("connection is cut")
 func (c *cutConn) Write(b []byte) (int, error) {
 	c.c.mu.Lock()
 	defer c.c.mu.Unlock()
-	if c.c.armed {
+	// The driver clears up after a cut when it comes to it, which may be after the next
+	// one is armed: what it then writes is not what is to be cut.
+	if c.gone {
+		return 0, errCut
+	}
+	if c.c.armed && !isCancel(b) {
 		if c.c.send == 0 {
-			c.c.armed, c.c.dark = false, c.c.away
+			c.gone, c.c.armed, c.c.dark = true, false, c.c.away
 			c.Conn.Close()
 			return 0, errCut
 		}
@@ -248,11 +255,19 @@ func (c *cutConn) Write(b []byte) (int, error) {
 	return c.Conn.Write(b)
 }
 
+// isCancel tells the request that a connection of its own makes, to end what the server
+// does on another: its length and code, then which (CancelRequest in PostgreSQL's
+// "Message Formats"). Other messages begin with a letter, or have another code there.
+func isCancel(b []byte) bool {
+	return len(b) >= 8 && b[0] == 0 && binary.BigEndian.Uint32(b[4:]) == 80877102
+}
+
 func (c *cutConn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b) // the server has answered
 	c.c.mu.Lock()
 	defer c.c.mu.Unlock()
 	if c.drain && n > 0 {
+		c.gone = true
 		c.Conn.Close()
 		return 0, errCut
 	}

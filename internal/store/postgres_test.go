@@ -271,7 +271,7 @@ func TestStatementTimeoutIsThatOfTheOptions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := storetest.Open(t, url, func(o *store.Options) { o.StatementTimeout = time.Second })
+	s := storetest.Open(t, url, func(o *store.Options) { o.StatementTimeout = 3 * time.Second }) // less than settings has for a lock
 	blocker, err := pgx.Connect(t.Context(), url)
 	if err != nil {
 		t.Fatal(err)

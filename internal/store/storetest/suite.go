@@ -7,7 +7,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"cardea/internal/audit"
 	"cardea/internal/store"
@@ -540,6 +539,3 @@ func testClosed(t *testing.T, url string) {
 		t.Errorf("read: %v", err)
 	}
 }
-
-// soon is a bound for what happens at once.
-const soon = 10 * time.Second

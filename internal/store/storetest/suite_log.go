@@ -168,7 +168,7 @@ func testSegmentsFrom(t *testing.T, url string) {
 func awaitSigned(tb testing.TB, s *store.Store, signer *audit.Signer) {
 	tb.Helper()
 	size := entries(tb, s)
-	for deadline := time.Now().Add(soon); ; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
 		for note, err := range s.Checkpoints(tb.Context(), "cardea/"+Node) {
 			if err != nil {
 				tb.Fatal(err)
@@ -292,7 +292,7 @@ func testHeadMoved(t *testing.T, url string) {
 	select {
 	case err := <-s.Fatal():
 		refused(err)
-	case <-time.After(soon):
+	case <-time.After(patience):
 		t.Error("nothing from Fatal")
 	}
 	refused(s.Append(t.Context(), Entry(t, "refused")))
