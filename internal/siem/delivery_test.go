@@ -69,6 +69,9 @@ func TestSlowReceiverHoldsNobody(t *testing.T) {
 	eventually(t, "the quick one has what came later", func() bool { return len(quick.got()) == 100 })
 	wantIDs(t, log.origin, 100, quick.got())
 
+	// It has noted so too: else it would seem to wait for as long as the clock moves on now.
+	eventually(t, "nothing waits for the quick one", func() bool { p := d.pumps[1]; p.mu.Lock(); defer p.mu.Unlock(); return p.pending.IsZero() })
+
 	// An alarm of our own reaches the others (PCI DSS 10.7.2).
 	c.add(20 * time.Minute)
 	eventually(t, "the stall is told to the quick one", func() bool { return len(quick.findings()) == 1 })
