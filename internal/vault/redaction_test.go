@@ -109,13 +109,15 @@ type specimen struct {
 func specimens(t *testing.T) map[reflect.Type]specimen {
 	t.Helper()
 	s := func() secret.Bytes { return text(canary) }
-	number, err := pan.Parse([]byte(amex)) // in which no address could be taken for a part of it
+	number, err := pan.Parse([]byte(amex))
 	if err != nil {
 		t.Fatal(err)
 	}
 	in := &vault.CardInput{Number: text(amex), Name: s(), ExpMonth: s(), ExpYear: s(), Brand: s(), ISIN: s(), Nick: s()}
 	card := &vault.Card{Number: number, Name: s(), ExpMonth: s(), ExpYear: s(), Brand: s(), ISIN: s(), Nick: s()}
-	plain := [][]byte{[]byte(canary), []byte(amex), []byte(amex[5:13])}
+	// Eight digits of it that are no part of an address either: not in octal, for they
+	// have an 8, and not in decimal, where they would have to be its odd end.
+	plain := [][]byte{[]byte(canary), []byte(amex), []byte(amex[2:10])}
 
 	_, master, parts, err := custodian.NewSeal("acme", custodian.FormShares, 2, 2)
 	if err != nil {
@@ -123,7 +125,9 @@ func specimens(t *testing.T) map[reflect.Type]specimen {
 	}
 	master.Destroy()
 	share := parts[0].Text()
+	// One needle: a group of five by itself is found in an address by chance.
 	fields := bytes.Split(share.Expose(), []byte("-"))
+	half := bytes.Join(fields[len(fields)/2:], []byte("-"))
 	token, _ := custodian.NewToken()
 
 	n := newNode(t, "acme")
@@ -153,8 +157,8 @@ func specimens(t *testing.T) map[reflect.Type]specimen {
 		{vault.ImportRecord{Card: in, Data: s()}, plain},
 		{&vault.StoredCard{Card: card, Data: s()}, plain},
 		{vault.FingerprintRequest{Data: s(), Key: s()}, plain},
-		{vault.Handout{Custodian: "a", Part: parts[0], Token: token}, append(fields[len(fields)/2:], token.Expose())},
-		{parts[0], fields[len(fields)/2:]},
+		{vault.Handout{Custodian: "a", Part: parts[0], Token: token}, [][]byte{half, token.Expose()}},
+		{parts[0], [][]byte{half}},
 		{n.keeper, keys},
 		{n.local, keys},
 		{keymanager.DirectOptions{Envelope: n.local}, keys},
