@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -39,9 +40,11 @@ const leaver = "arn:aws:iam::111122223333:user/app"
 
 func TestLeaverIsDroppedFromWhatNamesHim(t *testing.T) {
 	c, admin := keyService(t, time.Now)
+	keys := 0
 	named := func(statements string) string {
+		keys++
 		policy := `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"AWS":"` + admin + `"},"Action":"kms:*","Resource":"*"}` + statements + `]}`
-		return allowAll(t, c, &awskms.CreateKeyInput{Policy: &policy}, "alias/k"+time.Now().Format("150405.000000000")[7:])
+		return allowAll(t, c, &awskms.CreateKeyInput{Policy: &policy}, fmt.Sprint("alias/k", keys))
 	}
 	alone := named(`,{"Sid":"one","Effect":"Allow","Principal":{"AWS":"` + leaver + `"},"Action":"kms:Decrypt","Resource":"*"}`)
 	among := named(`,{"Sid":"two","Effect":"Allow","Principal":{"AWS":["` + leaver + `","arn:aws:iam::111122223333:user/other"]},"Action":"kms:Decrypt","Resource":"*"}`)
