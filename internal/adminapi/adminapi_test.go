@@ -125,7 +125,7 @@ func TestRefusalsOfTheSocket(t *testing.T) {
 	}{
 		"no such operation": {"identity/Fly", struct{}{}, "UnknownOperation", "This release has no operation /identity/Fly: client and server must be of one release."},
 		"unknown member":    {"identity/CreateUser", struct{ Nom string }{"a"}, "ValidationError", "The request cannot be read: "},
-		"too long":          {"identity/CreateUser", struct{ Name string }{strings.Repeat("a", 2<<20)}, "RequestTooLarge", "The request is longer than 1048576 bytes."},
+		"too long":          {"identity/CreateUser", struct{ Name string }{strings.Repeat("a", 1<<20)}, "RequestTooLarge", "The request is longer than 1048576 bytes."},
 		"the service's own": {"identity/DescribeUser", identity.EntityInput{Account: "111122223333", Name: "x"}, "NoSuchEntity", ""},
 		"key service's own": {"kms/Explain", adminapi.Explain{Principal: "arn:aws:iam::111122223333:user/x"}, "NoSuchEntity", "There is no principal arn:aws:iam::111122223333:user/x: "},
 	} {
